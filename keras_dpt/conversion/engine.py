@@ -1,0 +1,232 @@
+"""Write a checkpoint's tensors into a model by declared names: all of them, or none.
+
+A rule says which tensors make a variable. Names are templates: `{i}` stands for a number, `{n-1}`
+and `{4-n}` for the same number counted from another start or backwards.
+
+    Rule("fusion_input_{n}/kernel", ("neck.convs.{n-1}.weight",))
+
+This module knows no model and no source. It plans on shapes alone; data are read one tensor at a
+time, after everything has been checked.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_dpt.errors import WeightsError
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+class Spec(NamedTuple):
+    """Shape and dtype name ("float32") of one tensor of a checkpoint."""
+
+    shape: tuple
+    dtype: str
+
+
+def to_keras(*tensors):
+    """PyTorch's layout to Keras's; several tensors are first stacked along their outputs.
+
+    A convolution or transposed convolution `(a, b, h, w)` becomes `(h, w, b, a)`, a dense layer
+    `(out, in)` becomes `(in, out)`; tensors of other ranks stay.
+    """
+    x = tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
+    return x.transpose(2, 3, 1, 0) if x.ndim == 4 else x.T if x.ndim == 2 else x
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`transform(*sources)` is the value of `variable`. All names are templates."""
+
+    variable: str
+    sources: tuple[str, ...]
+    transform: Callable = to_keras
+
+
+def weights(layer, *modules):
+    """Rules for a dense layer or convolution whose outputs are those of `modules` in a row."""
+    return _leaves(layer, modules, kernel="weight", bias="bias")
+
+
+def norm(layer, module):
+    """Rules for a layer, group or batch normalisation."""
+    moving = {"moving_mean": "running_mean", "moving_variance": "running_var"}
+    return _leaves(layer, (module,), gamma="weight", beta="bias", **moving)
+
+
+def _leaves(layer, modules, **leaves):
+    return tuple(
+        Rule(f"{layer}/{ours}", tuple(f"{module}.{theirs}" for module in modules))
+        for ours, theirs in leaves.items()
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of checkpoint.
+
+    Attributes:
+        prefix: start of tensor names by which the kind is recognised.
+        rules: how its tensors make our variables.
+        ignore: `{pattern of tensor names: reason why nobody needs them}`.
+        config_from: function of `(specs, hf_config=None)` that returns the architecture, see
+            `keras_dpt.conversion.architecture`.
+        image_from: function of `(architecture, hf_image=None)` that returns constructor arguments of
+            `DPTImageConverter`; `hf_image` is a `preprocessor_config.json`.
+        fresh: `{pattern of variable paths: reason why the kind has no tensors for them}`. These
+            variables keep their initial values.
+    """
+
+    prefix: str
+    rules: tuple[Rule, ...]
+    ignore: dict[str, str]
+    config_from: Callable
+    image_from: Callable
+    fresh: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Write:
+    """A step of a plan: `transform(*sources)`, of `shape`, goes into the variable at `path`."""
+
+    path: str
+    sources: tuple[str, ...]
+    transform: Callable
+    shape: tuple
+
+
+def translate(rules, ignore, specs):
+    """What a checkpoint offers, in our names.
+
+    Args:
+        rules, ignore: see `Source`.
+        specs: `{tensor name: Spec}`.
+
+    Returns: `{variable path: Write}` and a list of problems, each naming the tensors it is about.
+    """
+    writes, problems, used = {}, [], set()
+    wanted = [name for name in specs if not matches(ignore, name)]
+    for name, rule in product(wanted, rules):
+        numbers = next(filter(None.__ne__, (parse(s, name) for s in rule.sources)), None)
+        if numbers is None:
+            continue
+        used.add(name)
+        path = fill(rule.variable, numbers)
+        sources = tuple(fill(source, numbers) for source in rule.sources)
+        if path in writes and writes[path].sources != sources:
+            problems.append(f"{path}: {writes[path].sources} and {sources} both make it")
+        elif all(source in specs for source in sources):
+            shape = _result_shape(rule.transform, [specs[source].shape for source in sources])
+            writes[path] = Write(path, sources, rule.transform, shape)
+    for name in wanted:
+        if name not in used:
+            problems.append(f"{name} {specs[name].shape}: no rule uses this tensor")
+        elif specs[name].dtype not in FLOATS:
+            problems.append(f"{name}: {specs[name].dtype} is not a floating-point dtype")
+    return writes, problems
+
+
+def plan(variables, source, specs, unbuilt=None):
+    """Every write that fills a model from a checkpoint, each variable once, no tensor left over.
+
+    Args:
+        variables: `{path: shape}` of the model.
+        source: the checkpoint's `Source`.
+        specs: `{tensor name: Spec}` of the checkpoint.
+        unbuilt: `{pattern of variable paths: reason}` for parts that the model leaves out although
+            the checkpoint has tensors for them.
+
+    Returns: list of `Write`.
+    Raises: WeightsError: anything is missing, left over or of another shape; lists all of it.
+    """
+    writes, problems = translate(source.rules, source.ignore, specs)
+    writes = {path: write for path, write in writes.items() if not matches(unbuilt or {}, path)}
+    for path in variables.keys() - writes.keys():
+        if not matches(source.fresh, path):
+            needs = missing_tensors(source.rules, path, specs) or "a rule for it"
+            problems.append(f"{path} {variables[path]}: nothing to write into it, lacks {needs}")
+    for path, write in writes.items():
+        if path not in variables:
+            problems.append(f"{', '.join(write.sources)}: the model has no variable {path}")
+        elif write.shape != tuple(variables[path]):
+            given = ", ".join(f"{name} {specs[name].shape}" for name in write.sources)
+            problems.append(f"{path} {variables[path]}: another shape than {given}")
+    if problems:
+        raise WeightsError(
+            "The checkpoint and the model do not fit; nothing was written.\n  "
+            + "\n  ".join(sorted(problems))
+        )
+    return list(writes.values())
+
+
+def assign(writes, read, variables):
+    """Carry out a plan.
+
+    Args:
+        writes: iterable of `Write`, as from `plan`.
+        read: function of a tensor name that returns its data, float32.
+        variables: `{path: Keras variable}`.
+    """
+    for write in writes:
+        variables[write.path].assign(write.transform(*map(read, write.sources)))
+
+
+def missing_tensors(rules, path, specs):
+    """Names of the absent tensors that would make a variable, "" if no rule knows the variable."""
+    alternatives = []
+    for rule in rules:
+        numbers = parse(rule.variable, path)
+        if numbers is not None:
+            names = (fill(source, numbers) for source in rule.sources)
+            alternatives.append(", ".join(name for name in names if name not in specs))
+    return " or ".join(alternatives)
+
+
+def matches(patterns, name):
+    """Whether one of the regular expressions fits the start of `name`."""
+    return any(re.match(pattern, name) for pattern in patterns)
+
+
+_NUMBER = re.compile(r"\{(?:(\d+)-)?([a-z])(?:-(\d+))?\}")
+
+
+def fill(template, numbers):
+    """A template's name for these numbers: `fill("a.{4-n}", {"n": 1}) == "a.3"`."""
+
+    def value(match):
+        total, name, start = match.groups()
+        return str(int(total) - numbers[name] if total else numbers[name] - int(start or 0))
+
+    return _NUMBER.sub(value, template)
+
+
+def parse(template, name):
+    """The numbers that make `name` of a template, `None` if none do; the inverse of `fill`."""
+    pattern, placeholders = _compiled(template)
+    match = pattern.fullmatch(name)
+    if match is None:
+        return None
+    return {
+        letter: int(total) - int(found) if total else int(found) + int(start or 0)
+        for (total, letter, start), found in zip(placeholders, match.groups(), strict=True)
+    }
+
+
+@cache
+def _compiled(template):
+    literals = _NUMBER.split(template)[::4]
+    return re.compile(r"(\d+)".join(map(re.escape, literals))), _NUMBER.findall(template)
+
+
+def _result_shape(transform, shapes):
+    """Shape of a transform's result, from stand-ins that occupy no memory; `None` if it fails."""
+    try:
+        return transform(*[np.broadcast_to(np.uint8(0), shape) for shape in shapes]).shape
+    except (ValueError, IndexError):
+        return None

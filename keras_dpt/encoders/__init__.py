@@ -1,0 +1,6 @@
+"""The encoders, by the name that presets use for them."""
+
+from keras_dpt.encoders.vit import ViTEncoder
+from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
+
+ENCODERS = {"ViTEncoder": ViTEncoder, "ViTHybridEncoder": ViTHybridEncoder}

@@ -1,0 +1,123 @@
+"""Vision Transformer: the encoder of DPT-Base and DPT-Large."""
+
+import keras
+
+from keras_dpt.encoders.encoder import Encoder, Tap, named_taps
+from keras_dpt.layers.transformer import (
+    PatchEmbedding,
+    PositionEmbedding,
+    TokensToMap,
+    TransformerBlock,
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class ViTEncoder(Encoder):
+    """A plain ViT with a class token, tapped after four of its blocks.
+
+    Nothing is built after the last tapped block: no final norm, no classifier.
+
+    Args:
+        num_layers: transformer blocks.
+        hidden_dim: width of a token.
+        num_heads: attention heads in each block.
+        mlp_dim: width inside each block's MLP.
+        patch_size: side of a patch in pixels.
+        position_grid: `(height, width)` of the grid that the stored positions belong to.
+        out_indices: the four tapped blocks, 0-based, ascending.
+        layer_norm_epsilon: added to variances; 1e-6 in timm and the original.
+        image_shape: `(height, width, 3)`; `None` where any size shall do.
+        dtype: dtype or dtype policy of all layers.
+
+    Inputs: `(B, H, W, 3)` float in [-1, 1], sides multiples of `patch_size`.
+    Returns: see `keras_dpt.encoders.encoder.Encoder`; all maps are at stride `patch_size`.
+    Raises: ValueError: `out_indices` are not four blocks of the network in ascending order.
+    Source: Dosovitskiy et al. 2021 (arXiv 2010.11929); taps as in isl-org/DPT `dpt/vit.py`.
+    """
+
+    def __init__(
+        self,
+        num_layers,
+        hidden_dim,
+        num_heads,
+        mlp_dim,
+        patch_size=16,
+        position_grid=(24, 24),
+        out_indices=(2, 5, 8, 11),
+        layer_norm_epsilon=1e-6,
+        image_shape=(None, None, 3),
+        dtype=None,
+        **kwargs,
+    ):
+        check_out_indices(out_indices, 4, num_layers)
+
+        # === Layers and functional model ===
+        image = keras.Input(image_shape, name="images")
+        patches = PatchEmbedding(hidden_dim, patch_size, dtype=dtype, name="patch_embedding")(image)
+        maps, prefixes = transformer_taps(
+            patches,
+            out_indices,
+            position_grid,
+            dtype,
+            hidden_dim=hidden_dim,
+            num_heads=num_heads,
+            mlp_dim=mlp_dim,
+            epsilon=layer_norm_epsilon,
+        )
+        super().__init__(image, named_taps(maps, prefixes), dtype=dtype, **kwargs)
+
+        # === Config ===
+        self.num_layers = num_layers
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.mlp_dim = mlp_dim
+        self.patch_size = patch_size
+        self.position_grid = tuple(position_grid)
+        self.out_indices = tuple(out_indices)
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.image_shape = tuple(image_shape)
+
+    @property
+    def taps(self):
+        return (Tap(self.hidden_dim, has_prefix=True),) * 4
+
+    def get_config(self):
+        return super().get_config() | {
+            "num_layers": self.num_layers,
+            "hidden_dim": self.hidden_dim,
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "patch_size": self.patch_size,
+            "position_grid": self.position_grid,
+            "out_indices": self.out_indices,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+            "image_shape": self.image_shape,
+        }
+
+
+def transformer_taps(patches, out_indices, position_grid, dtype, **block_config):
+    """Run transformer blocks over a grid of patches and fold the tapped ones back into maps.
+
+    Returns two lists, one entry per index of `out_indices`: maps `(B, h, w, D)` and class tokens
+    `(B, 1, D)`. Stops after the last tapped block.
+    """
+    x = PositionEmbedding(position_grid, dtype=dtype, name="position_embedding")(patches)
+    maps, prefixes = [], []
+    for i in range(out_indices[-1] + 1):
+        x = TransformerBlock(**block_config, dtype=dtype, name=f"block_{i}")(x)
+        if i in out_indices:
+            tap, prefix = TokensToMap(dtype=dtype, name=f"tap_{i}")(x, patches)
+            maps.append(tap)
+            prefixes.append(prefix)
+    return maps, prefixes
+
+
+def check_out_indices(out_indices, count, num_layers):
+    """Raise a ValueError unless these are `count` blocks out of `num_layers`, ascending."""
+    indices = list(out_indices)
+    in_range = all(0 <= i < num_layers for i in indices)
+    if len(indices) != count or not in_range or indices != sorted(set(indices)):
+        raise ValueError(
+            f"`out_indices` has to name {count} of the blocks 0 to {num_layers - 1} in ascending "
+            f"order; received {tuple(out_indices)}."
+        )

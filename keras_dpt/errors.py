@@ -1,0 +1,17 @@
+"""The errors that keras_dpt raises on purpose. Each carries one message that says what to do."""
+
+
+class KerasDPTError(Exception):
+    """Base of every error raised on purpose by keras_dpt; catch it to catch them all."""
+
+
+class ImageError(KerasDPTError, ValueError):
+    """A picture that cannot be found, decoded or understood. The message names its source."""
+
+
+class WeightsError(KerasDPTError, RuntimeError):
+    """Weights that cannot be found, fetched, verified, converted or stored."""
+
+
+class DepthError(KerasDPTError, ValueError):
+    """A depth map, file or alignment that makes no sense, such as metres of a relative map."""

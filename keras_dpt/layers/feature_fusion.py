@@ -1,0 +1,142 @@
+"""Fusion: RefineNet blocks that merge the pyramid from its deepest level upwards."""
+
+import keras
+from keras import ops
+
+from keras_dpt.ops.resize import resize_bilinear
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class ResidualConvUnit(keras.layers.Layer):
+    """Two pre-activated 3x3 convolutions around a shortcut.
+
+    Args:
+        channels: width of input and output.
+        use_batch_norm: normalise after each convolution, which then loses its bias; DPT does so
+            for segmentation.
+
+    Inputs: `(B, h, w, channels)` float. Returns: the same shape and dtype.
+    Source: Lin et al. 2016 (arXiv 1611.06612), Figure 3b; isl-org/DPT `ResidualConvUnit_custom`.
+    """
+
+    def __init__(self, channels, use_batch_norm=False, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.use_batch_norm = use_batch_norm
+        self.conv1, self.conv2 = (
+            keras.layers.Conv2D(
+                channels,
+                3,
+                padding="same",
+                use_bias=not use_batch_norm,
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            for name in ("conv1", "conv2")
+        )
+        if use_batch_norm:
+            self.norm1, self.norm2 = (
+                keras.layers.BatchNormalization(
+                    momentum=0.9, epsilon=1e-5, dtype=self.dtype_policy, name=name
+                )
+                for name in ("norm1", "norm2")
+            )
+
+    def build(self, input_shape):
+        self.conv1.build(input_shape)
+        self.conv2.build(input_shape)
+        if self.use_batch_norm:
+            self.norm1.build(input_shape)
+            self.norm2.build(input_shape)
+
+    def call(self, x, training=None):
+        y = self.conv1(ops.relu(x))
+        if self.use_batch_norm:
+            y = self.norm1(y, training=training)
+        y = self.conv2(ops.relu(y))
+        if self.use_batch_norm:
+            y = self.norm2(y, training=training)
+        return x + y
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return super().get_config() | {
+            "channels": self.channels,
+            "use_batch_norm": self.use_batch_norm,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class FeatureFusion(keras.layers.Layer):
+    """Add a level's own map to the deeper result, refine, and enlarge to the next level's size.
+
+    Args:
+        channels: width of all maps.
+        has_skip: whether there is a map to add; the deepest level has none and owns no weights
+            for it. (The original keeps them there, unused.)
+        use_batch_norm: see `ResidualConvUnit`.
+
+    Inputs:
+        x: result of the deeper level, `(B, h, w, channels)` float; at the deepest level its map.
+        skip: this level's map, the same shape; only with `has_skip`.
+        size_like: any map of the size that the result shall have; without it the size doubles.
+    Returns: `(B, h', w', channels)`.
+    Source: Ranftl et al. 2021 (arXiv 2103.13413), Figure 1 right; isl-org/DPT
+        `FeatureFusionBlock_custom`.
+    """
+
+    def __init__(self, channels, has_skip=True, use_batch_norm=False, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.has_skip = has_skip
+        self.use_batch_norm = use_batch_norm
+        dtype = self.dtype_policy
+        if has_skip:
+            self.residual_unit1 = ResidualConvUnit(
+                channels, use_batch_norm, dtype=dtype, name="residual_unit1"
+            )
+        self.residual_unit2 = ResidualConvUnit(
+            channels, use_batch_norm, dtype=dtype, name="residual_unit2"
+        )
+        self.projection = keras.layers.Conv2D(channels, 1, dtype=dtype, name="projection")
+
+    def build(self, x_shape, skip_shape=None, size_like_shape=None):
+        if self.has_skip:
+            self.residual_unit1.build(x_shape)
+        self.residual_unit2.build(x_shape)
+        self.projection.build(x_shape)
+
+    def call(self, x, skip=None, size_like=None, training=None):
+        if self.has_skip != (skip is not None):
+            raise ValueError(
+                f"`FeatureFusion(has_skip={self.has_skip})` was called "
+                f"{'without' if skip is None else 'with'} `skip`."
+            )
+        if self.has_skip:
+            x = x + self.residual_unit1(skip, training=training)
+        x = self.residual_unit2(x, training=training)
+        # The original enlarges first. A 1x1 convolution commutes with interpolation, whose
+        # weights sum to one, and costs a quarter on the small map.
+        x = self.projection(x)
+        _, height, width, _ = ops.shape(x)
+        size = (2 * height, 2 * width) if size_like is None else ops.shape(size_like)[1:3]
+        return resize_bilinear(x, size, align_corners=True)
+
+    def compute_output_shape(self, x_shape, skip_shape=None, size_like_shape=None):
+        if size_like_shape is not None:
+            return (x_shape[0], *size_like_shape[1:3], self.channels)
+        return (x_shape[0], *doubled(x_shape[1:3]), self.channels)
+
+    def get_config(self):
+        return super().get_config() | {
+            "channels": self.channels,
+            "has_skip": self.has_skip,
+            "use_batch_norm": self.use_batch_norm,
+        }
+
+
+def doubled(size):
+    """Twice each side; `None` where a side is unknown."""
+    return tuple(None if side is None else 2 * side for side in size)

@@ -1,0 +1,84 @@
+"""Read: what becomes of the class token when tokens turn into a map (paper, section 3.1)."""
+
+import keras
+from keras import ops
+
+from keras_dpt.ops.gelu import gelu
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class ReadIgnore(keras.layers.Layer):
+    """Drop the class token.
+
+    Inputs: map `(B, h, w, D)`; prefix tokens `(B, P, D)`. Returns: the map.
+    Source: Ranftl et al. 2021 (arXiv 2103.13413), `Read_ignore`.
+    """
+
+    def call(self, x, prefix):
+        return x
+
+    def compute_output_shape(self, x_shape, prefix_shape):
+        return x_shape
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class ReadAdd(keras.layers.Layer):
+    """Add the class token to every position.
+
+    Inputs: map `(B, h, w, D)`; prefix tokens `(B, P, D)`, the first of which is the class token.
+    Returns: `(B, h, w, D)`.
+    Source: Ranftl et al. 2021 (arXiv 2103.13413), `Read_add`.
+    """
+
+    def call(self, x, prefix):
+        return x + prefix[:, :1, None]
+
+    def compute_output_shape(self, x_shape, prefix_shape):
+        return x_shape
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class ReadProject(keras.layers.Layer):
+    """Show every position the class token, then project both back to one token's width.
+
+    The paper concatenates token and class token and multiplies by one matrix. That matrix is kept
+    as its two halves, so that the class token's part is computed once an image, not per position.
+
+    Args:
+        hidden_dim: D, width of a token.
+
+    Inputs: map `(B, h, w, D)`; prefix tokens `(B, P, D)`, the first of which is the class token.
+    Returns: `(B, h, w, D)`.
+    Source: Ranftl et al. 2021 (arXiv 2103.13413), `Read_proj`.
+    """
+
+    def __init__(self, hidden_dim, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        dtype = self.dtype_policy
+        self.token = keras.layers.Dense(hidden_dim, use_bias=False, dtype=dtype, name="token")
+        self.readout = keras.layers.Dense(hidden_dim, dtype=dtype, name="readout")
+
+    def build(self, x_shape, prefix_shape):
+        self.token.build(x_shape)
+        self.readout.build(prefix_shape)
+
+    def call(self, x, prefix):
+        return gelu(self.token(x) + self.readout(prefix[:, :1])[:, :, None])
+
+    def compute_output_shape(self, x_shape, prefix_shape):
+        return x_shape
+
+    def get_config(self):
+        return super().get_config() | {"hidden_dim": self.hidden_dim}
+
+
+def make_readout(mode, hidden_dim, **kwargs):
+    """The layer for `mode`: "project", "add" or "ignore". Raises ValueError for anything else."""
+    if mode == "project":
+        return ReadProject(hidden_dim, **kwargs)
+    if mode == "add":
+        return ReadAdd(**kwargs)
+    if mode == "ignore":
+        return ReadIgnore(**kwargs)
+    raise ValueError(f'`readout` has to be "project", "add" or "ignore"; received {mode!r}.')

@@ -1,0 +1,180 @@
+"""The ResNet in front of the hybrid's transformer: stem and bottlenecks of "ResNetV2".
+
+Despite its name this network is *not* pre-activation: norm and ReLU follow each convolution. All
+its convolutions are bias-free and weight-standardised, and pad as TensorFlow's SAME does.
+"""
+
+import keras
+from keras import ops
+
+from keras_dpt.layers.transformer import check_sides
+
+STANDARDIZATIONS = ("std", "variance")
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class WeightStandardizedConv2D(keras.layers.Conv2D):
+    """Convolution whose kernel is brought to zero mean and unit variance per output channel.
+
+    Args:
+        filters, kernel_size, strides: as in `keras.layers.Conv2D`; padding is "same", no bias.
+        standardization: `"std"` divides by `std + 1e-5`, as timm 0.4.5 did, with which the
+            official hybrids were made; `"variance"` divides by `sqrt(var + 1e-8)`, as timm since
+            0.4.12 and transformers do. They differ by up to 3e-3 of the depth's spread.
+
+    Source: Qiao et al. 2019 (arXiv 1903.10520), equation 6; timm `StdConv2dSame`.
+    """
+
+    def __init__(self, filters, kernel_size, strides=1, standardization="std", **kwargs):
+        if standardization not in STANDARDIZATIONS:
+            raise ValueError(
+                f"`standardization` has to be one of {STANDARDIZATIONS}; received "
+                f"{standardization!r}."
+            )
+        kwargs = {"padding": "same", "use_bias": False} | kwargs
+        super().__init__(filters, kernel_size, strides=strides, **kwargs)
+        self.standardization = standardization
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, self.standardize(kernel))
+
+    def standardize(self, kernel):
+        """The kernel `(kh, kw, in, out)` that is convolved with; statistics are population ones."""
+        dtype = kernel.dtype
+        kernel = ops.cast(kernel, "float32")
+        kernel = kernel - ops.mean(kernel, axis=(0, 1, 2), keepdims=True)
+        variance = ops.mean(ops.square(kernel), axis=(0, 1, 2), keepdims=True)
+        if self.standardization == "std":
+            kernel = kernel / (ops.sqrt(variance) + 1e-5)
+        else:
+            kernel = kernel / ops.sqrt(variance + 1e-8)
+        return ops.cast(kernel, dtype)
+
+    def get_config(self):
+        return super().get_config() | {"standardization": self.standardization}
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class ResNetStem(keras.layers.Layer):
+    """7x7 convolution and max-pooling: `(B, H, W, 3) -> (B, H / 4, W / 4, channels)`.
+
+    Args:
+        channels: width of the output.
+        num_groups: groups of the normalisation.
+        standardization: see `WeightStandardizedConv2D`.
+
+    Raises: ValueError: a side of the image is not a multiple of 16.
+    Source: timm `ResNetV2`, stem type "same".
+    """
+
+    def __init__(self, channels, num_groups=32, standardization="std", **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.num_groups = num_groups
+        self.standardization = standardization
+        dtype = self.dtype_policy
+        self.conv = WeightStandardizedConv2D(
+            channels, 7, strides=2, standardization=standardization, dtype=dtype, name="conv"
+        )
+        self.norm = _group_norm(num_groups, dtype, "norm")
+        self.pool = keras.layers.MaxPooling2D(3, strides=2, padding="same", dtype=dtype)
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+        self.norm.build(self.conv.compute_output_shape(input_shape))
+
+    def call(self, x):
+        check_sides(ops.shape(x), 16)
+        return self.pool(ops.relu(self.norm(self.conv(x))))
+
+    def compute_output_shape(self, input_shape):
+        return self.pool.compute_output_shape(self.conv.compute_output_shape(input_shape))
+
+    def get_config(self):
+        return super().get_config() | {
+            "channels": self.channels,
+            "num_groups": self.num_groups,
+            "standardization": self.standardization,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class Bottleneck(keras.layers.Layer):
+    """1x1, 3x3, 1x1 convolutions around a shortcut.
+
+    Args:
+        channels: width of the output; inside it is a quarter of that.
+        strides: of the 3x3 convolution and the shortcut.
+        project: whether the shortcut has a convolution of its own; the first block of a stage has.
+        num_groups: groups of the normalisations.
+        standardization: see `WeightStandardizedConv2D`.
+
+    Inputs: `(B, h, w, C)` float. Returns: `(B, ceil(h / strides), ceil(w / strides), channels)`.
+    Source: He et al. 2015 (arXiv 1512.03385), Figure 5; timm `resnetv2.Bottleneck`.
+    """
+
+    def __init__(
+        self, channels, strides=1, project=False, num_groups=32, standardization="std", **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.strides = strides
+        self.project = project
+        self.num_groups = num_groups
+        self.standardization = standardization
+
+        def conv(filters, size, name, strides=1):
+            return WeightStandardizedConv2D(
+                filters,
+                size,
+                strides=strides,
+                standardization=standardization,
+                dtype=self.dtype_policy,
+                name=name,
+            )
+
+        def norm(name):
+            return _group_norm(num_groups, self.dtype_policy, name)
+
+        self.conv1, self.norm1 = conv(channels // 4, 1, "conv1"), norm("norm1")
+        self.conv2, self.norm2 = conv(channels // 4, 3, "conv2", strides), norm("norm2")
+        self.conv3, self.norm3 = conv(channels, 1, "conv3"), norm("norm3")
+        if project:
+            self.downsample_conv = conv(channels, 1, "downsample_conv", strides)
+            self.downsample_norm = norm("downsample_norm")
+
+    def build(self, input_shape):
+        shape = input_shape
+        for conv, norm in (
+            (self.conv1, self.norm1),
+            (self.conv2, self.norm2),
+            (self.conv3, self.norm3),
+        ):
+            conv.build(shape)
+            shape = conv.compute_output_shape(shape)
+            norm.build(shape)
+        if self.project:
+            self.downsample_conv.build(input_shape)
+            self.downsample_norm.build(shape)
+
+    def call(self, x):
+        shortcut = self.downsample_norm(self.downsample_conv(x)) if self.project else x
+        x = ops.relu(self.norm1(self.conv1(x)))
+        x = ops.relu(self.norm2(self.conv2(x)))
+        return ops.relu(self.norm3(self.conv3(x)) + shortcut)
+
+    def compute_output_shape(self, input_shape):
+        return (*self.conv2.compute_output_shape(input_shape)[:-1], self.channels)
+
+    def get_config(self):
+        return super().get_config() | {
+            "channels": self.channels,
+            "strides": self.strides,
+            "project": self.project,
+            "num_groups": self.num_groups,
+            "standardization": self.standardization,
+        }
+
+
+def _group_norm(groups, dtype, name):
+    return keras.layers.GroupNormalization(groups, epsilon=1e-5, dtype=dtype, name=name)

@@ -1,0 +1,276 @@
+"""Vision Transformer: from an image to tokens, blocks, and back to maps."""
+
+# Shapes: B batch, H W image, h w token grid, P prefix tokens, T = P + h * w tokens, D width, N heads.
+
+import keras
+from keras import ops
+
+from keras_dpt.ops.gelu import gelu
+from keras_dpt.ops.resize import resize_bilinear
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class PatchEmbedding(keras.layers.Layer):
+    """Cut a map into patches and project each one: `(B, H, W, C) -> (B, h, w, D)`.
+
+    Args:
+        hidden_dim: D, width of a token.
+        patch_size: side of a patch in pixels; 1 makes it a projection of an existing grid.
+
+    Inputs: `(B, H, W, C)` float, both sides multiples of `patch_size`.
+    Returns: `(B, H / patch_size, W / patch_size, hidden_dim)` float.
+    Raises: ValueError: the sides are not multiples of `patch_size`.
+    Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), section 3.1.
+    """
+
+    def __init__(self, hidden_dim, patch_size=16, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.patch_size = patch_size
+        self.projection = keras.layers.Conv2D(
+            hidden_dim, patch_size, strides=patch_size, dtype=self.dtype_policy, name="projection"
+        )
+
+    def build(self, input_shape):
+        self.projection.build(input_shape)
+
+    def call(self, x):
+        check_sides(ops.shape(x), self.patch_size)
+        return self.projection(x)
+
+    def compute_output_shape(self, input_shape):
+        return self.projection.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return super().get_config() | {
+            "hidden_dim": self.hidden_dim,
+            "patch_size": self.patch_size,
+        }
+
+
+def check_sides(shape, multiple):
+    """Raise a ValueError if a side of `shape`, `(B, H, W, C)`, is known and no such multiple."""
+    height, width = shape[1:3]
+    if any(isinstance(side, int) and side % multiple for side in (height, width)):
+        raise ValueError(
+            f"The network takes images whose sides are multiples of {multiple}; received "
+            f"{height} x {width} (height x width). `predict_image` and the preprocessor resize "
+            "any image to such a size."
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class PositionEmbedding(keras.layers.Layer):
+    """Flatten a grid of patches into tokens, put a class token first, add positions.
+
+    The positions learned on one grid are resized bilinearly to whatever grid comes in.
+
+    Args:
+        grid: `(height, width)` of the grid that the stored positions belong to.
+
+    Inputs: `(B, h, w, D)` float.
+    Returns: `(B, 1 + h * w, D)` float; the grid is read row by row.
+    Source: isl-org/DPT `dpt/vit.py`, `_resize_pos_embed`: half-pixel centres, no antialiasing.
+    """
+
+    def __init__(self, grid, **kwargs):
+        super().__init__(**kwargs)
+        self.grid = tuple(grid)
+
+    def build(self, input_shape):
+        dim = input_shape[-1]
+        normal = keras.initializers.TruncatedNormal(stddev=0.02)
+        self.class_token = self.add_weight(
+            shape=(1, 1, dim), initializer=normal, name="class_token"
+        )
+        self.position_embedding = self.add_weight(
+            shape=(1, 1 + self.grid[0] * self.grid[1], dim),
+            initializer=normal,
+            name="position_embedding",
+            # Resized in float32: half precision would move whole rows of positions.
+            autocast=False,
+        )
+
+    def call(self, x):
+        batch, height, width, dim = ops.shape(x)
+        positions = ops.convert_to_tensor(self.position_embedding)
+        grid = ops.reshape(positions[:, 1:], (1, *self.grid, dim))
+        grid = resize_bilinear(grid, (height, width), align_corners=False)
+        positions = ops.concatenate([positions[:, :1], ops.reshape(grid, (1, -1, dim))], axis=1)
+        class_token = ops.broadcast_to(ops.cast(self.class_token, x.dtype), (batch, 1, dim))
+        tokens = ops.concatenate(
+            [class_token, ops.reshape(x, (batch, height * width, dim))], axis=1
+        )
+        return tokens + ops.cast(positions, x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, dim = input_shape
+        known = height is not None and width is not None
+        return (batch, 1 + height * width if known else None, dim)
+
+    def get_config(self):
+        return super().get_config() | {"grid": self.grid}
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class TokensToMap(keras.layers.Layer):
+    """Fold tokens back into a map and hand out the prefix tokens.
+
+    Args:
+        num_prefix_tokens: P, how many tokens stand before those of the grid.
+
+    Inputs: tokens `(B, P + h * w, D)`; `like`, any map `(B, h, w, _)` that knows the grid.
+    Returns: map `(B, h, w, D)` and prefix tokens `(B, P, D)`.
+    """
+
+    def __init__(self, num_prefix_tokens=1, **kwargs):
+        super().__init__(**kwargs)
+        self.num_prefix_tokens = num_prefix_tokens
+
+    def call(self, tokens, like):
+        batch, height, width, _ = ops.shape(like)
+        prefix = tokens[:, : self.num_prefix_tokens]
+        grid = tokens[:, self.num_prefix_tokens :]
+        return ops.reshape(grid, (batch, height, width, tokens.shape[-1])), prefix
+
+    def compute_output_shape(self, tokens_shape, like_shape):
+        batch, _, dim = tokens_shape
+        return (*like_shape[:3], dim), (batch, self.num_prefix_tokens, dim)
+
+    def get_config(self):
+        return super().get_config() | {"num_prefix_tokens": self.num_prefix_tokens}
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class Attention(keras.layers.Layer):
+    """Multi-head self-attention with one fused projection for queries, keys and values.
+
+    Args:
+        hidden_dim: D, width of a token.
+        num_heads: N; each head has `hidden_dim / num_heads` channels.
+
+    Inputs: `(B, T, D)` float. Returns: the same shape and dtype.
+    Raises: ValueError: `hidden_dim` is not a multiple of `num_heads`.
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.
+    """
+
+    def __init__(self, hidden_dim, num_heads, **kwargs):
+        super().__init__(**kwargs)
+        if hidden_dim % num_heads:
+            raise ValueError(
+                f"`hidden_dim` has to be a multiple of `num_heads`; received {hidden_dim} and "
+                f"{num_heads}."
+            )
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.qkv = keras.layers.Dense(3 * hidden_dim, dtype=self.dtype_policy, name="qkv")
+        self.projection = keras.layers.Dense(
+            hidden_dim, dtype=self.dtype_policy, name="projection"
+        )
+
+    def build(self, input_shape):
+        self.qkv.build(input_shape)
+        self.projection.build(input_shape)
+
+    def call(self, x):
+        head_dim = self.hidden_dim // self.num_heads
+        batch, length, _ = ops.shape(x)
+        qkv = ops.reshape(self.qkv(x), (batch, length, 3, self.num_heads, head_dim))
+        if keras.config.backend() == "torch":
+            # One fused kernel that never holds the T x T matrix.
+            x = ops.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        else:
+            x = self._attend(qkv, head_dim)
+        return self.projection(ops.reshape(x, (batch, length, self.hidden_dim)))
+
+    def _attend(self, qkv, head_dim):
+        query, key, value = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)  # (B, N, T, _)
+        scores = ops.matmul(query * head_dim**-0.5, ops.swapaxes(key, 2, 3))
+        # In half precision the softmax over many tokens loses the small ones.
+        weights = ops.softmax(ops.cast(scores, "float32"))
+        x = ops.matmul(ops.cast(weights, value.dtype), value)
+        return ops.swapaxes(x, 1, 2)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return super().get_config() | {
+            "hidden_dim": self.hidden_dim,
+            "num_heads": self.num_heads,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class MLP(keras.layers.Layer):
+    """Two dense layers around a GELU, for each token alone.
+
+    Args: hidden_dim: D, width of a token. mlp_dim: width in between.
+    Inputs: `(B, T, D)` float. Returns: the same shape and dtype.
+    """
+
+    def __init__(self, hidden_dim, mlp_dim, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.mlp_dim = mlp_dim
+        self.dense1 = keras.layers.Dense(mlp_dim, dtype=self.dtype_policy, name="dense1")
+        self.dense2 = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="dense2")
+
+    def build(self, input_shape):
+        self.dense1.build(input_shape)
+        self.dense2.build((*input_shape[:-1], self.mlp_dim))
+
+    def call(self, x):
+        return self.dense2(gelu(self.dense1(x)))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return super().get_config() | {"hidden_dim": self.hidden_dim, "mlp_dim": self.mlp_dim}
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class TransformerBlock(keras.layers.Layer):
+    """Attention and MLP, each after a LayerNorm and around a shortcut.
+
+    Args:
+        hidden_dim: D, width of a token.
+        num_heads: heads of the attention.
+        mlp_dim: width inside the MLP.
+        epsilon: added to the variance in both norms; timm's ViTs use 1e-6.
+
+    Inputs: `(B, T, D)` float. Returns: the same shape and dtype.
+    Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), equations 2 and 3.
+    """
+
+    def __init__(self, hidden_dim, num_heads, mlp_dim, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.mlp_dim = mlp_dim
+        self.epsilon = epsilon
+        dtype = self.dtype_policy
+        self.norm1 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm1")
+        self.attention = Attention(hidden_dim, num_heads, dtype=dtype, name="attention")
+        self.norm2 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm2")
+        self.mlp = MLP(hidden_dim, mlp_dim, dtype=dtype, name="mlp")
+
+    def build(self, input_shape):
+        for layer in (self.norm1, self.attention, self.norm2, self.mlp):
+            layer.build(input_shape)
+
+    def call(self, x):
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return super().get_config() | {
+            "hidden_dim": self.hidden_dim,
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "epsilon": self.epsilon,
+        }

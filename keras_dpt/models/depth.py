@@ -1,0 +1,130 @@
+"""Depth estimation: the backbone, a depth head, and the way from a photo to a depth map."""
+
+import keras
+import keras_hub
+import numpy as np
+
+from keras_dpt.depth_map import UNITS, DepthMap
+from keras_dpt.image_converter import DPTImageConverter
+from keras_dpt.layers.heads import DepthHead, InverseToDepth
+from keras_dpt.losses.depth import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
+from keras_dpt.models.backbone import DPTBackbone
+from keras_dpt.models.task import DPTTask
+from keras_dpt.pictures import resize
+from keras_dpt.preprocessor import DPTDepthPreprocessor
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
+    """Monocular depth estimation with a Dense Prediction Transformer.
+
+    Args:
+        backbone: a `DPTBackbone`.
+        preprocessor: a `DPTDepthPreprocessor`; `None` if images come ready for the network.
+        head_channels: widths inside the `DepthHead`.
+        kind: what the output means. "relative_inverse_depth": inverse depth up to an unknown scale
+            and shift, unitless, larger is nearer. "metric_depth": metres.
+        scale, shift: for "metric_depth": `depth = 1 / (scale * x + shift)` of the head's output x.
+
+    Inputs: `(B, H, W, 3)` float in [-1, 1], sides multiples of 32; any size on the same model.
+    Returns: `(B, H, W, 1)` float32 of the given `kind`. `predict_image` and `predict_images` take
+        photos instead and return `DepthMap`s of the photos' sizes.
+    Raises: ValueError: an unknown `kind`, or `scale` and `shift` that do not go with it.
+    Source: Ranftl et al. 2021 (arXiv 2103.13413), sections 3 and 4.1.
+
+    Example:
+
+    ```python
+    model = keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2")
+    depth = model.predict_image("photo.jpg")
+    depth.colorize().save("depth.png")
+    ```
+    """
+
+    backbone_cls = DPTBackbone
+    preprocessor_cls = DPTDepthPreprocessor
+
+    def __init__(
+        self,
+        backbone,
+        preprocessor=None,
+        head_channels=(128, 32),
+        kind="relative_inverse_depth",
+        scale=None,
+        shift=None,
+        **kwargs,
+    ):
+        if kind not in UNITS:
+            raise ValueError(f"`kind` has to be one of {tuple(UNITS)}; received {kind!r}.")
+        is_metric = kind == "metric_depth"
+        if is_metric != (scale is not None) or is_metric != (shift is not None):
+            raise ValueError(
+                '`scale` and `shift` are both needed for `kind="metric_depth"` and mean nothing '
+                f"otherwise; received kind={kind!r}, scale={scale}, shift={shift}."
+            )
+
+        # === Config, first: `Task.__init__` already compiles ===
+        self.head_channels = tuple(head_channels)
+        self.kind = kind
+        self.scale = scale
+        self.shift = shift
+
+        # === Layers ===
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        self.head = DepthHead(head_channels, dtype=backbone.dtype_policy, name="depth_head")
+
+        # === Functional model ===
+        outputs = self.head(backbone(backbone.input)["P1"])
+        if is_metric:
+            outputs = InverseToDepth(scale, shift, dtype="float32", name="metres")(outputs)
+        # Not `DepthEstimator.__init__`: it puts an activation of its own on the backbone's output.
+        keras_hub.models.Task.__init__(self, inputs=backbone.input, outputs=outputs, **kwargs)
+
+    def compile(self, optimizer="auto", loss="auto", *, metrics=None, **kwargs):
+        """Configure training, with defaults for what the model predicts.
+
+        Args:
+            optimizer: "auto" is Adam at 1e-4.
+            loss: "auto" is `ScaleShiftInvariantLoss` on inverse depth for relative models and
+                `ScaleInvariantLogLoss` on metres for metric ones.
+            metrics, **kwargs: as in `keras.Model.compile`.
+        """
+        if isinstance(optimizer, str) and optimizer == "auto":
+            optimizer = keras.optimizers.Adam(1e-4)
+        if isinstance(loss, str) and loss == "auto":
+            is_metric = self.kind == "metric_depth"
+            loss = ScaleInvariantLogLoss() if is_metric else ScaleShiftInvariantLoss()
+        keras_hub.models.Task.compile(
+            self, optimizer=optimizer, loss=loss, metrics=metrics, **kwargs
+        )
+
+    def postprocess(self, output, size):
+        """Make a `DepthMap` of `size` `(height, width)` from one output of the network `(h, w, 1)`.
+
+        Bicubic resizing as in the original's scripts. It overshoots at edges, so the result is
+        clipped: nothing nearer or farther than the network said may appear.
+        """
+        output = output[..., 0]
+        values = np.clip(resize(output, size, "bicubic"), output.min(), output.max())
+        return DepthMap(values, self.kind)
+
+    def get_config(self):
+        # Not `DepthEstimator.get_config`: its depth range and type are not ours.
+        return keras_hub.models.Task.get_config(self) | {
+            "head_channels": self.head_channels,
+            "kind": self.kind,
+            "scale": self.scale,
+            "shift": self.shift,
+        }
+
+    @classmethod
+    def from_architecture(cls, preset, dtype=None, **kwargs):
+        """Build from a preset (see `keras_dpt.presets`), with fresh weights."""
+        parts = {
+            "backbone": DPTBackbone.from_architecture(preset, dtype=dtype),
+            "preprocessor": DPTDepthPreprocessor(DPTImageConverter(**preset["image"])),
+            "kind": preset["output"]["kind"],
+        }
+        return cls(**parts | preset["architecture"]["task_config"] | kwargs)
+

@@ -1,0 +1,130 @@
+"""What all tasks share: any data in `fit`, and the way from photos to predictions."""
+
+import keras
+import numpy as np
+
+from keras_dpt.image_converter import DPTImageConverter
+from keras_dpt.models.from_preset import FromPreset
+from keras_dpt.pictures import read_image
+
+
+class DPTTask(FromPreset):
+    """Mixin before a keras-hub task class.
+
+    A task says in `postprocess(output, size)` what becomes of the network's output for one image,
+    `(h, w, C)`, when the photo was of `size` `(height, width)`.
+    """
+
+    def fit(self, x=None, *args, **kwargs):
+        """`keras.Model.fit`, preprocessing included, for everything that Keras takes as data.
+
+        keras-hub's own takes arrays, `tf.data` and Grain; this adds `keras.utils.PyDataset`.
+        """
+        if not isinstance(x, keras.utils.PyDataset):
+            return super().fit(x, *args, **kwargs)
+        validation_data = kwargs.pop("validation_data", None)
+        if isinstance(validation_data, keras.utils.PyDataset):
+            validation_data = _Preprocessed(validation_data, self.preprocess_samples)
+        elif validation_data is not None:
+            validation_data = self.preprocess_samples(*validation_data)
+        x = _Preprocessed(x, self.preprocess_samples)
+        return keras.Model.fit(self, x, *args, validation_data=validation_data, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """`keras.Model.evaluate`, preprocessing included; also for `keras.utils.PyDataset`."""
+        if not isinstance(x, keras.utils.PyDataset):
+            return super().evaluate(x, *args, **kwargs)
+        if not isinstance(x, _Preprocessed):  # `fit` hands over validation data that already are
+            x = _Preprocessed(x, self.preprocess_samples)
+        return keras.Model.evaluate(self, x, *args, **kwargs)
+
+    def predict_image(self, image):
+        """Predict for one photo.
+
+        Args:
+            image: path, PIL image, or array `(H, W)`, `(H, W, 3)` or `(H, W, 4)`, 8 or 16 bit or
+                float in [0, 1].
+
+        Returns:
+            What `predict_images` gives for one photo.
+
+        Raises:
+            keras_dpt.ImageError: the image cannot be read or has values out of range.
+        """
+        return self.predict_images([image], batch_size=1)[0]
+
+    def predict_images(self, images, batch_size=4):
+        """Predict for photos of any sizes; those that get the same input size share batches.
+
+        Args:
+            images: list of what `predict_image` takes.
+            batch_size: the most images that go through the network at once.
+
+        Returns:
+            List of predictions of the photos' sizes, in the order of `images`.
+
+        Raises:
+            keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
+        """
+        if not isinstance(images, list | tuple):
+            raise TypeError(
+                "`predict_images` takes a list of images, `predict_image` a single one; received "
+                f"{type(images).__name__}."
+            )
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` has to be at least 1; received {batch_size}.")
+        converter = getattr(self.preprocessor, "image_converter", None) or DPTImageConverter()
+        inputs, sizes = [], []
+        for image in images:
+            pixels = read_image(image)
+            sizes.append(pixels.shape[:2])
+            inputs.append(converter.convert(pixels))
+
+        predictions = [None] * len(inputs)
+        for batch in _batches([x.shape for x in inputs], batch_size):
+            # Not `Task.predict_on_batch`: these images are already converted.
+            outputs = keras.Model.predict_on_batch(self, np.stack([inputs[i] for i in batch]))
+            for i, output in zip(batch, np.asarray(outputs), strict=True):
+                predictions[i] = self.postprocess(output, sizes[i])
+        return predictions
+
+
+class _Preprocessed(keras.utils.PyDataset):
+    """A `PyDataset` whose batches go through a task's preprocessing."""
+
+    def __init__(self, dataset, preprocess_samples):
+        super().__init__(
+            workers=dataset.workers,
+            use_multiprocessing=dataset.use_multiprocessing,
+            max_queue_size=dataset.max_queue_size,
+        )
+        self.dataset = dataset
+        self.preprocess_samples = preprocess_samples
+
+    def __len__(self):
+        return len(self.dataset)
+
+    @property
+    def num_batches(self):
+        return self.dataset.num_batches
+
+    def __getitem__(self, index):
+        return self.preprocess_samples(
+            *keras.utils.unpack_x_y_sample_weight(self.dataset[index])
+        )
+
+    def on_epoch_begin(self):
+        self.dataset.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.dataset.on_epoch_end()
+
+
+def _batches(shapes, batch_size):
+    """Indices of equal shapes, in lists of at most `batch_size`."""
+    buckets = {}
+    for i, shape in enumerate(shapes):
+        buckets.setdefault(shape, []).append(i)
+    for bucket in buckets.values():
+        for start in range(0, len(bucket), batch_size):
+            yield bucket[start : start + batch_size]

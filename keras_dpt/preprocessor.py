@@ -1,0 +1,24 @@
+"""The keras-hub preprocessor of the depth task: images by the converter, targets beside them."""
+
+import keras
+import keras_hub
+
+from keras_dpt.image_converter import DPTImageConverter
+from keras_dpt.models.backbone import DPTBackbone
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class DPTDepthPreprocessor(keras_hub.models.DepthEstimatorPreprocessor):
+    """Converts images for `DPTDepth`; `fit`, `evaluate` and `predict` apply it by themselves.
+
+    Targets and sample weights pass through unaltered: they have to be of the size that images have
+    *after* conversion. Set `model.preprocessor = None` to feed images that are ready.
+
+    Args:
+        image_converter: a `DPTImageConverter`.
+
+    Inputs: `x` images `(B, H, W, 3)`, 0 to 255; optionally `y` and `sample_weight`.
+    """
+
+    backbone_cls = DPTBackbone
+    image_converter_cls = DPTImageConverter

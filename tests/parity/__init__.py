@@ -1,0 +1,1 @@
+"""Parity of keras_dpt with DPT implementations that share no code with it."""

@@ -1,0 +1,218 @@
+"""keras_dpt's models equal independent ones on random weights, through our own converter.
+
+Differences are in units of the standard deviation of the reference's output, and bounded against
+its float64 result more tightly than against its float32 one: PyTorch's own resizing and summation
+are the greater part of the latter. Metric models are compared as 1 / depth, since depth itself
+magnifies any error far away. `pytest -m parity` runs the full sizes.
+"""
+
+import functools
+import gc
+
+import keras
+import numpy as np
+import pytest
+
+import keras_dpt
+from keras_dpt.conversion import engine, hf_dpt, isl_org
+
+from . import answers, report
+from .answers import Model
+from .isl_org import isl_state_dict
+
+AGAINST_FLOAT32 = {"max": 5e-4, "rms": 5e-5}
+AGAINST_FLOAT64 = {"max": 1e-4, "rms": 1e-5}
+
+TINY = [
+    Model("tiny"),
+    Model("tiny", (("readout", "add"), ("use_batch_norm", True))),
+    Model("tiny", (("readout", "ignore"),)),
+    Model("tiny", (("position_grid", (3, 5)), ("layer_norm_epsilon", 1e-12))),
+    Model("tiny_hybrid"),
+    Model("tiny_hybrid", (("weight_standardization", "std"),)),
+    Model("tiny_hybrid", (("out_stages", ()), ("out_indices", (0, 1, 2, 3)))),
+]
+TINY_SIZES = [(64, 64), (64, 96), (96, 160), (128, 32)]
+
+BASE, LARGE = Model("base"), Model("large")
+# timm's old formula, which the official hybrids were trained with, and transformers'.
+HYBRID_STD = Model("hybrid", (("weight_standardization", "std"),))
+HYBRID_VARIANCE = Model("hybrid")
+SIZES = [(384, 384), (384, 672), (224, 320)]
+# Preset, reference, (height, width); neighbours share a network.
+FULL = [
+    *[("dpt_base", BASE, size) for size in SIZES],
+    *[("dpt_large", LARGE, size) for size in SIZES],
+    *[("dpt_hybrid", HYBRID_STD, size) for size in SIZES],
+    ("dpt_hybrid_kitti", HYBRID_STD, (352, 1216)),
+    ("dpt_hybrid_nyu", HYBRID_STD, (480, 640)),
+    (None, HYBRID_VARIANCE, (384, 384)),
+    (None, HYBRID_VARIANCE, (384, 672)),
+]
+
+
+def build(model, **depth_options):
+    """Build the Keras model of a reference's architecture."""
+    arch = model.architecture
+    encoder_options = {
+        "num_layers": arch.num_layers,
+        "hidden_dim": arch.hidden_dim,
+        "num_heads": arch.num_heads,
+        "mlp_dim": arch.mlp_dim,
+        "position_grid": arch.position_grid,
+        "out_indices": arch.out_indices,
+        "layer_norm_epsilon": arch.layer_norm_epsilon,
+    }
+    if arch.is_hybrid:
+        encoder = keras_dpt.ViTHybridEncoder(
+            stem_channels=arch.stem_channels,
+            stage_channels=arch.stage_channels,
+            stage_depths=arch.stage_depths,
+            out_stages=arch.out_stages,
+            num_groups=arch.num_groups,
+            weight_standardization=arch.weight_standardization,
+            **encoder_options,
+        )
+    else:
+        encoder = keras_dpt.ViTEncoder(**encoder_options)
+    backbone = keras_dpt.DPTBackbone(
+        encoder,
+        readout=arch.readout,
+        reassemble_channels=arch.reassemble_channels,
+        fusion_channels=arch.fusion_channels,
+        use_batch_norm=arch.use_batch_norm,
+    )
+    return keras_dpt.DPTDepth(backbone, head_channels=arch.head_channels, **depth_options)
+
+
+def load(network, tensors, source):
+    """Write a state dict into a Keras model, by the rules of a conversion source."""
+    specs = {name: engine.Spec(t.shape, str(t.dtype)) for name, t in tensors.items()}
+    variables = {variable.path: variable for variable in network.variables}
+    writes = engine.plan({p: tuple(v.shape) for p, v in variables.items()}, source, specs)
+    engine.assign(writes, tensors.__getitem__, variables)
+
+
+def predict(network, pixels):
+    """Run a network on ready pixels, compiled as the backend likes it; float64 arrays."""
+    # Not `Task.predict_on_batch`, which would send them through a preprocessor.
+    outputs = keras.Model.predict_on_batch(network, pixels)
+    return keras.tree.map_structure(lambda x: np.asarray(x, "float64"), outputs)
+
+
+def difference(ours, reference):
+    """Return (max, rms) of ours - reference, in units of the reference's standard deviation."""
+    assert ours.shape == reference.shape
+    error = np.abs(ours - reference.astype("float64")) / np.std(reference, dtype="float64")
+    return float(error.max()), float(np.sqrt(np.mean(error**2)))
+
+
+def assert_close(ours, answer, convert=lambda x: x):
+    """Hold `ours` `(B, H, W)` against both precisions of `convert(answer)`; return the figures."""
+    single, double = (convert(answer[name].astype("float64")) for name in ("float32", "float64"))
+    measured = {
+        "ours - float32": difference(ours, single),
+        "ours - float64": difference(ours, double),
+        "reference's float32 - float64": difference(single, double),
+    }
+    for column, limits in zip(measured, (AGAINST_FLOAT32, AGAINST_FLOAT64), strict=False):
+        for kind, value, limit in zip(limits, measured[column], limits.values(), strict=True):
+            assert value <= limit, f"{kind} of {column}: {value:.2e} > {limit}; all: {measured}"
+    return measured
+
+
+# ---- tiny models, every option -----------------------------------------------------------------
+
+
+def tiny_answer(model, size):
+    together = [(other, size) for other in TINY for size in TINY_SIZES]
+    return answers.answer(model, size, batch=2, pyramid=True, together=together)
+
+
+@functools.lru_cache(maxsize=1)
+def tiny_network(model, source):
+    network = build(model)
+    tensors = model.tensors(tiny_answer(model, TINY_SIZES[0]))
+    if source is isl_org.SOURCE:
+        tensors = isl_state_dict(tensors)
+    load(network, tensors, source)
+    return network
+
+
+@pytest.mark.parametrize("size", TINY_SIZES, ids=str)
+@pytest.mark.parametrize("source", [hf_dpt.SOURCE, isl_org.SOURCE], ids=["hf_dpt", "isl_org"])
+@pytest.mark.parametrize("model", TINY, ids=str)
+def test_tiny_depth(model, source, size):
+    network = tiny_network(model, source)
+    ours = predict(network, answers.picture(model, size, batch=2))
+    assert_close(ours[..., 0], tiny_answer(model, size))
+
+
+@pytest.mark.parametrize("model", TINY, ids=str)
+def test_tiny_pyramid(model):
+    """Each fused map, so that a fault is found where it is, not behind the head."""
+    size = (96, 160)
+    network = tiny_network(model, hf_dpt.SOURCE).backbone
+    ours = predict(network, answers.picture(model, size, batch=2))
+    answer = tiny_answer(model, size)
+    for level in ("P4", "P3", "P2", "P1"):
+        largest, rms = difference(ours[level], answer[level])
+        assert largest <= AGAINST_FLOAT64["max"], level
+        assert rms <= AGAINST_FLOAT64["rms"], level
+
+
+@pytest.mark.parametrize("model", [TINY[0], TINY[4]], ids=str)
+def test_tiny_metric_depth(model):
+    size = (64, 96)
+    scale, shift = 0.000305, 0.1378
+    network = build(model, kind="metric_depth", scale=scale, shift=shift)
+    answer = tiny_answer(model, size)
+    load(network, model.tensors(answer), hf_dpt.SOURCE)
+    metres = predict(network, answers.picture(model, size, batch=2))[..., 0]
+    assert_close(1 / metres, answer, lambda x: scale * x + shift)
+
+
+# ---- full sizes --------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1)
+def full_network(preset, model):
+    keras.backend.clear_session()
+    gc.collect()  # of the network before: Large takes 1.4 GB, and its graphs as much again
+    if preset is None:
+        network = build(model)
+    else:
+        network = keras_dpt.DPTDepth.from_preset(preset, load_weights=False, preprocessor=None)
+    load(network, model.tensors(full_answer(model, SIZES[0])), hf_dpt.SOURCE)
+    return network
+
+
+def full_answer(model, size):
+    together = [(other, size) for _, other, size in FULL if other == model]
+    return answers.answer(model, size, together=together)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("preset, model, size", FULL, ids=str)
+def test_full_size_depth(preset, model, size):
+    network = full_network(preset, model)
+    ours = predict(network, answers.picture(model, size))[..., 0]
+    if network.kind == "metric_depth":
+        scale, shift = network.scale, network.shift
+        measured = assert_close(1 / ours, full_answer(model, size), lambda x: scale * x + shift)
+    else:
+        measured = assert_close(ours, full_answer(model, size))
+    report.record(preset or str(model), size, keras.config.backend(), measured)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    "preset, constants",
+    [
+        ("dpt_hybrid_kitti", (0.00006016, 0.00579)),
+        ("dpt_hybrid_nyu", (0.000305, 0.1378)),
+    ],
+)
+def test_metric_presets_have_the_authors_constants(preset, constants):
+    network = keras_dpt.DPTDepth.from_preset(preset, load_weights=False, preprocessor=None)
+    assert (network.scale, network.shift) == constants
