@@ -6,7 +6,7 @@ from keras_dpt.conversion import convert
 from keras_dpt.depth_map import DepthMap
 from keras_dpt.encoders.vit import ViTEncoder
 from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
-from keras_dpt.errors import ImageError, KerasDPTError, WeightsError
+from keras_dpt.errors import DepthError, ImageError, KerasDPTError, WeightsError
 from keras_dpt.image_converter import DPTImageConverter
 from keras_dpt.layers.feature_fusion import FeatureFusion, ResidualConvUnit
 from keras_dpt.layers.heads import DepthHead
@@ -23,6 +23,7 @@ __all__ = [
     "DPTDepth",
     "DPTDepthPreprocessor",
     "DPTImageConverter",
+    "DepthError",
     "DepthHead",
     "DepthMap",
     "FeatureFusion",

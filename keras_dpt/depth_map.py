@@ -3,9 +3,6 @@
 import difflib
 import os
 import re
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from keras_dpt.alignment import align_scale_shift
 from keras_dpt.errors import DepthError
+from keras_dpt.files import written_whole
 from keras_dpt.pictures import without_pillow_warnings
 
 UNITS = {"relative_inverse_depth": None, "metric_depth": "m"}
@@ -115,9 +113,7 @@ class DepthMap:
         path = Path(path)
         writers = {".npy": _write_npy, ".pfm": _write_pfm, ".png": _write_png}
         writer = writers[_known_suffix(path)]
-        if not path.parent.is_dir():
-            raise DepthError(f"Cannot write {path}: there is no folder {path.parent}. Make it.")
-        with _written_whole(path) as file:
+        with written_whole(path, DepthError) as file:
             writer(file, self)
 
     @classmethod
@@ -301,20 +297,6 @@ def _known_suffix(path: Path) -> str:
             "For a coloured picture: depth.colorize().save(path)."
         )
     return suffix
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[BinaryIO]:
-    """Write beside `path`, then rename: nobody ever sees half a file."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DepthError(f"Cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_npy(file: BinaryIO, depth: DepthMap) -> None:

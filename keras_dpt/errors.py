@@ -15,3 +15,7 @@ class WeightsError(KerasDPTError, RuntimeError):
 
 class DepthError(KerasDPTError, ValueError):
     """A depth map, file or alignment that makes no sense, such as metres of a relative map."""
+
+
+class LabelError(KerasDPTError, ValueError):
+    """Labels, class names, colours or label files that make no sense together."""

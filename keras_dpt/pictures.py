@@ -199,7 +199,7 @@ def resize(image: np.ndarray, size: tuple[int, int], method: str = "bicubic") ->
 
     if image.shape[:2] == (height, width):
         return image.astype(np.float32)
-    image = np.ascontiguousarray(image, dtype=np.float32)
+    image = np.asarray(image, dtype=np.float32)
     import cv2  # late: pictures that keep their size never need it
 
     interpolation = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}[method]
@@ -211,9 +211,7 @@ def _read_file(path: Path) -> np.ndarray:
     try:
         stat = path.stat()
     except (OSError, ValueError) as error:
-        hint = "Check the name." if isinstance(error, FileNotFoundError) else ""
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{path} cannot be read: {reason}. {hint}".rstrip()) from error
+        raise _unreadable(path, error) from error
     if path.is_dir():
         raise ImageError(f"{path} is a folder. Name a picture file in it.")
     if not path.is_file():
@@ -236,6 +234,8 @@ def _read_file(path: Path) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:
+        if getattr(error, "errno", None):  # from the system, not from a decoder
+            raise _unreadable(path, error) from error
         raise _damaged(str(path), error) from error
     with image:
         return _decode(image, str(path))
@@ -276,6 +276,12 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # unreadable metadata is no reason to refuse good pixels
         return image
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _unreadable(path: Path, error: Exception) -> ImageError:
+    hint = " Check the name." if isinstance(error, FileNotFoundError) else ""
+    reason = getattr(error, "strerror", None) or error
+    return ImageError(f"{path} cannot be read: {reason}.{hint}")
 
 
 def _damaged(name: str, error: Exception) -> ImageError:

@@ -12,7 +12,27 @@ class DPTDepthPreprocessor(keras_hub.models.DepthEstimatorPreprocessor):
     """Converts images for `DPTDepth`; `fit`, `evaluate` and `predict` apply it by themselves.
 
     Targets and sample weights pass through unaltered: they have to be of the size that images have
-    *after* conversion. Set `model.preprocessor = None` to feed images that are ready.
+    *after* conversion. Set `model.preprocessor.image_size` to the size that yours have, or
+    `model.preprocessor = None` to feed images that are normalised already.
+
+    Args:
+        image_converter: a `DPTImageConverter`.
+
+    Inputs: `x` images `(B, H, W, 3)`, 0 to 255; optionally `y` and `sample_weight`.
+    """
+
+    backbone_cls = DPTBackbone
+    image_converter_cls = DPTImageConverter
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class DPTSegmentationPreprocessor(keras_hub.models.ImageSegmenterPreprocessor):
+    """Converts images for `DPTSegmentation`; `fit`, `evaluate` and `predict` apply it themselves.
+
+    Labels and sample weights pass through unaltered: loss and metrics resize logits to the labels'
+    size where it differs from the images' after conversion. Set `model.preprocessor.image_size` to
+    the size that your images have, or `model.preprocessor = None` to feed images that are
+    normalised already.
 
     Args:
         image_converter: a `DPTImageConverter`.

@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import stat
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -214,10 +215,36 @@ def test_damaged_files(tmp_path, suffix):
         DepthMap.load(path, RELATIVE)
 
 
+class Intruder:
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
 def test_npy_never_unpickles(tmp_path):
-    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
+    objects = np.array([[Intruder(tmp_path / "been here")]], dtype=object)
+    np.save(tmp_path / "objects.npy", objects)
     with raises("objects.npy"):
         DepthMap.load(tmp_path / "objects.npy", RELATIVE)
+    assert os.listdir(tmp_path) == ["objects.npy"]
+
+
+def test_cut_off_pfm_says_so(tmp_path):
+    path = tmp_path / "depth.pfm"
+    relative().save(path)
+    path.write_bytes(path.read_bytes()[:-4])
+    with raises("2396 of 2400 bytes"):
+        DepthMap.load(path, RELATIVE)
+
+
+def test_big_png_loads_without_a_warning(tmp_path, monkeypatch):
+    metric().save(tmp_path / "depth.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # of 600
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert DepthMap.load(tmp_path / "depth.png").values.shape == (20, 30)
 
 
 def test_colour_pfm_and_odd_kind_are_refused(tmp_path):

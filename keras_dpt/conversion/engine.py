@@ -77,7 +77,7 @@ class Source:
         ignore: `{pattern of tensor names: reason why nobody needs them}`.
         config_from: function of `(specs, hf_config=None)` that returns the architecture, see
             `keras_dpt.conversion.architecture`.
-        image_from: function of `(architecture, hf_image=None)` that returns constructor arguments of
+        image_from: function of `(architecture, hf_image=None)` that returns arguments of
             `DPTImageConverter`; `hf_image` is a `preprocessor_config.json`.
         fresh: `{pattern of variable paths: reason why the kind has no tensors for them}`. These
             variables keep their initial values.
@@ -113,7 +113,8 @@ def translate(rules, ignore, specs):
     writes, problems, used = {}, [], set()
     wanted = [name for name in specs if not matches(ignore, name)]
     for name, rule in product(wanted, rules):
-        numbers = next(filter(None.__ne__, (parse(s, name) for s in rule.sources)), None)
+        parsed = (parse(source, name) for source in rule.sources)
+        numbers = next((found for found in parsed if found is not None), None)
         if numbers is None:
             continue
         used.add(name)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keras_dpt.conversion.engine import Spec
 from keras_dpt.errors import WeightsError
+from keras_dpt.weights.download import sha256_of
 
 # Weight files of a Hugging Face directory, in order of preference.
 HF_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -36,10 +37,10 @@ class Checkpoint:
     def __init__(self, path):
         """Open `path`. Raises: WeightsError: it is missing, damaged, or no checkpoint."""
         self.path = Path(path)
-        main = _weight_file(self.path)
-        self.hf_config = _read_json(main.with_name("config.json"))
-        self.hf_image = _read_json(main.with_name("preprocessor_config.json"))
-        self.files = _shards(main) if main.name.endswith(".index.json") else [main]
+        self.files = weight_files(self.path)
+        described = {file.name: _read_json(file) for file in description_files(self.path)}
+        self.hf_config = described.get("config.json")
+        self.hf_image = described.get("preprocessor_config.json")
         self.specs, self._readers = {}, {}
         for file in self.files:
             specs, read = _open(file)
@@ -51,45 +52,43 @@ class Checkpoint:
         return self._readers[name](name)
 
     def sha256(self):
-        """Hex digest of the weight file; of all digests in a row if there are several."""
+        """Hex digest of the weight file; of their digests in a row if there are several."""
         digests = [sha256_of(file) for file in self.files]
         if len(digests) == 1:
             return digests[0]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def sha256_of(file):
-    """Hex sha256 of a file's content."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def weight_files(path):
+    """The files that hold the weights of a file or a Hugging Face directory.
 
-
-def _weight_file(path):
+    Raises: WeightsError: there are none, or one is missing.
+    """
     if not path.exists():
         raise WeightsError(f"There is no file or directory {path}.")
-    if path.is_file():
-        return path
-    for name in HF_FILES:
-        if (path / name).is_file():
-            return path / name
-    raise WeightsError(
-        f"{path} holds no weights that can be converted: none of {', '.join(HF_FILES)}."
-    )
+    candidates = [path / name for name in HF_FILES] if path.is_dir() else [path]
+    file = next(filter(Path.is_file, candidates), None)
+    if file is None:
+        raise WeightsError(f"{path} holds no weights: it has none of {', '.join(HF_FILES)}.")
+    if not file.name.endswith(".index.json"):
+        return [file]
+    shards = sorted(set(_read_json(file).get("weight_map", {}).values()))
+    for shard in shards:
+        if not (file.parent / shard).is_file():
+            raise WeightsError(f"{file} names {shard}, which is missing; put it beside the index.")
+    return [file.parent / shard for shard in shards]
 
 
-def _shards(index):
-    """The files that an index of shards names."""
-    names = sorted(set((_read_json(index) or {}).get("weight_map", {}).values()))
-    for name in names:
-        if not (index.parent / name).is_file():
-            raise WeightsError(f"{index} names {name}, which is missing; put it beside the index.")
-    return [index.parent / name for name in names]
+def description_files(path):
+    """Hugging Face's `config.json` and `preprocessor_config.json`, those that are there."""
+    if path.is_file() and path.name not in HF_FILES:
+        return []  # a file on its own: what lies beside it needn't belong to it
+    folder = path if path.is_dir() else path.parent
+    files = (folder / name for name in ("config.json", "preprocessor_config.json"))
+    return [file for file in files if file.is_file()]
 
 
 def _read_json(file):
-    """Content of a JSON file, `None` if it does not exist."""
-    if not file.is_file():
-        return None
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -139,14 +138,20 @@ def _open_safetensors(file):
     }, read
 
 
-def _open_torch(file):
+def require_torch(file):
+    """Import torch to read `file`. Raises: WeightsError: it isn't installed."""
     try:
         import torch
     except ImportError as error:
         raise WeightsError(
             f"{file} was made by PyTorch and needs it to be read: `pip install torch`, or use a "
-            "preset or a .safetensors file instead."
+            "preset or file with .safetensors weights."
         ) from error
+    return torch
+
+
+def _open_torch(file):
+    torch = require_torch(file)
     # Mapped, a zip archive takes no memory until it is read; older files cannot be mapped.
     with open(file, "rb") as stream:
         is_zip = stream.read(2) == b"PK"

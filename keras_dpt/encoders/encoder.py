@@ -23,8 +23,8 @@ class Encoder(keras_hub.models.Backbone):
     """Base class: a functional model from an image to a dict of maps.
 
     Its outputs are `stage1` ... `stage4`, maps `(B, h, w, C)`, and, for taps with prefix tokens,
-    `prefixN`, `(B, P, C)`. Subclasses set `taps`, four `Tap`s, in that order. Only the encoder knows
-    the grid, so it alone folds tokens into maps.
+    `prefixN`, `(B, P, C)`. Subclasses have `taps`, four `Tap`s, in that order. Only the encoder
+    knows the grid, so it alone folds tokens into maps.
     """
 
     taps: tuple[Tap, ...]

@@ -25,8 +25,8 @@ class ViTHybridEncoder(Encoder):
         weight_standardization: "std" or "variance", see `WeightStandardizedConv2D`.
 
     Inputs: `(B, H, W, 3)` float in [-1, 1], sides multiples of 16.
-    Returns: see `keras_dpt.encoders.encoder.Encoder`; stage maps are at strides 4, 8, 16, block maps
-        at stride 16.
+    Returns: see `keras_dpt.encoders.encoder.Encoder`; maps of stages are at strides 4, 8 and 16,
+        those of blocks at stride 16.
     Raises: ValueError: the taps are not four, not ascending or do not exist.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), section 3.1, "ViT-Hybrid"; timm
         `vit_base_resnet50_384`.

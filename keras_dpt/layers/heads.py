@@ -24,15 +24,11 @@ class DepthHead(keras.layers.Layer):
         super().__init__(**kwargs)
         self.channels = tuple(channels)
         dtype = self.dtype_policy
-        self.conv1 = keras.layers.Conv2D(
-            channels[0], 3, padding="same", dtype=dtype, name="conv1"
-        )
+        self.conv1 = keras.layers.Conv2D(channels[0], 3, padding="same", dtype=dtype, name="conv1")
         self.conv2 = keras.layers.Conv2D(
             channels[1], 3, padding="same", activation="relu", dtype=dtype, name="conv2"
         )
-        self.conv3 = keras.layers.Conv2D(
-            1, 1, activation="relu", dtype="float32", name="conv3"
-        )
+        self.conv3 = keras.layers.Conv2D(1, 1, activation="relu", dtype="float32", name="conv3")
 
     def build(self, input_shape):
         self.conv1.build(input_shape)
@@ -79,3 +75,60 @@ class InverseToDepth(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"scale": self.scale, "shift": self.shift}
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class SegmentationHead(keras.layers.Layer):
+    """Two convolutions to one number per class and pixel, then an enlargement.
+
+    Args:
+        num_classes: classes to tell apart.
+        channels: width of the input and between the convolutions.
+        dropout: share of values dropped before the last convolution, in training only.
+        factor: output / input size: 2, or 1 for the auxiliary head.
+
+    Inputs: `(B, h, w, channels)` float.
+    Returns: logits `(B, factor * h, factor * w, num_classes)` float32, whatever the dtype policy.
+    Source: Ranftl et al. 2021 (arXiv 2103.13413), supplement, "semantic segmentation head";
+        isl-org/DPT `DPTSegmentationModel`.
+    """
+
+    def __init__(self, num_classes, channels=256, dropout=0.1, factor=2, **kwargs):
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.channels = channels
+        self.dropout = dropout
+        self.factor = factor
+        dtype = self.dtype_policy
+        self.conv1 = keras.layers.Conv2D(
+            channels, 3, padding="same", use_bias=False, dtype=dtype, name="conv1"
+        )
+        self.norm = keras.layers.BatchNormalization(
+            momentum=0.9, epsilon=1e-5, dtype=dtype, name="norm"
+        )
+        self.drop = keras.layers.Dropout(dropout, dtype=dtype, name="drop")
+        self.conv2 = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="conv2")
+
+    def build(self, input_shape):
+        for layer in (self.conv1, self.norm, self.drop, self.conv2):
+            layer.build(input_shape)
+
+    def call(self, x, training=None):
+        x = ops.relu(self.norm(self.conv1(x), training=training))
+        x = self.conv2(self.drop(x, training=training))
+        if self.factor == 1:
+            return x
+        _, height, width, _ = ops.shape(x)
+        return resize_bilinear(x, (self.factor * height, self.factor * width), align_corners=True)
+
+    def compute_output_spec(self, x, training=None):
+        size = (None if side is None else self.factor * side for side in x.shape[1:3])
+        return keras.KerasTensor((x.shape[0], *size, self.num_classes), dtype="float32")
+
+    def get_config(self):
+        return super().get_config() | {
+            "num_classes": self.num_classes,
+            "channels": self.channels,
+            "dropout": self.dropout,
+            "factor": self.factor,
+        }

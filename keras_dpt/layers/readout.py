@@ -1,7 +1,6 @@
 """Read: what becomes of the class token when tokens turn into a map (paper, section 3.1)."""
 
 import keras
-from keras import ops
 
 from keras_dpt.ops.gelu import gelu
 

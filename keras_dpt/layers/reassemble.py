@@ -1,7 +1,6 @@
 """Reassemble: bring one map of tokens to the width and stride of its pyramid level."""
 
 import keras
-from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")

@@ -1,6 +1,7 @@
 """Vision Transformer: from an image to tokens, blocks, and back to maps."""
 
-# Shapes: B batch, H W image, h w token grid, P prefix tokens, T = P + h * w tokens, D width, N heads.
+# Shapes: B batch, H W image, h w token grid, P prefix tokens, T = P + h * w tokens, D width,
+# N heads.
 
 import keras
 from keras import ops
@@ -164,9 +165,7 @@ class Attention(keras.layers.Layer):
         self.hidden_dim = hidden_dim
         self.num_heads = num_heads
         self.qkv = keras.layers.Dense(3 * hidden_dim, dtype=self.dtype_policy, name="qkv")
-        self.projection = keras.layers.Dense(
-            hidden_dim, dtype=self.dtype_policy, name="projection"
-        )
+        self.projection = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="projection")
 
     def build(self, input_shape):
         self.qkv.build(input_shape)

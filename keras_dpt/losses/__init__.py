@@ -1,5 +1,6 @@
 """Losses for dense prediction, usable in `compile` on every backend."""
 
 from keras_dpt.losses.depth import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
+from keras_dpt.losses.segmentation import SegmentationLoss
 
-__all__ = ["ScaleInvariantLogLoss", "ScaleShiftInvariantLoss"]
+__all__ = ["ScaleInvariantLogLoss", "ScaleShiftInvariantLoss", "SegmentationLoss"]

@@ -1,6 +1,6 @@
 """Losses for depth. One rule of validity: target finite and above zero, sample weight above zero.
 
-Invalid pixels are replaced *before* any arithmetic, so their values reach neither loss nor gradient.
+Invalid pixels are replaced *before* any arithmetic: their values reach neither loss nor gradient.
 """
 
 import keras
@@ -24,6 +24,13 @@ class DepthLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         target, prediction = (_maps(ops.cast(y, "float32")) for y in (y_true, y_pred))
+        sizes = target.shape[1:], prediction.shape[1:]
+        if None not in sizes[0] + sizes[1] and sizes[0] != sizes[1]:
+            raise ValueError(
+                f"Targets are {sizes[0]} but predictions {sizes[1]} (height, width). `fit` resizes "
+                "images as the preprocessor says: set `model.preprocessor.image_size` to the "
+                "targets' size."
+            )
         # A comparison with NaN is false, and infinity is not below the largest float.
         valid = ops.logical_and(target > 0, target < 3e38)
         return self.per_image(ops.where(valid, target, 1.0), prediction, valid)

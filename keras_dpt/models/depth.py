@@ -127,4 +127,3 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
             "kind": preset["output"]["kind"],
         }
         return cls(**parts | preset["architecture"]["task_config"] | kwargs)
-

@@ -109,9 +109,7 @@ class _Preprocessed(keras.utils.PyDataset):
         return self.dataset.num_batches
 
     def __getitem__(self, index):
-        return self.preprocess_samples(
-            *keras.utils.unpack_x_y_sample_weight(self.dataset[index])
-        )
+        return self.preprocess_samples(*keras.utils.unpack_x_y_sample_weight(self.dataset[index]))
 
     def on_epoch_begin(self):
         self.dataset.on_epoch_begin()

@@ -22,8 +22,8 @@ def resize_bilinear(x, size, align_corners):
         x: `(B, H, W, C)` float tensor.
         size: `(height, width)` of the result; integers or scalar integer tensors.
         align_corners: `True` maps the centres of corner pixels onto each other (all upsampling in
-            DPT's decoder), `False` maps the pixels' outer borders, the half-pixel convention (position
-            embeddings).
+            DPT's decoder), `False` maps the pixels' outer borders, the half-pixel convention
+            (position embeddings).
 
     Returns:
         `(B, height, width, C)` tensor with the dtype of `x`.
@@ -70,3 +70,22 @@ def _weights(xp, in_size, out_size, align_corners):
     high = xp.minimum(low + 1, in_size - 1)
     column = xp.expand_dims(xp.arange(in_size, dtype="int32"), 0)
     return xp.where(column == low, 1 - fraction, 0) + xp.where(column == high, fraction, 0)
+
+
+def resize_like(x, reference):
+    """Resize maps bilinearly with aligned corners to the height and width of other maps.
+
+    Args:
+        x: `(B, H, W, C)` float tensor.
+        reference: `(B, height, width, ...)` tensor.
+
+    Returns:
+        `(B, height, width, C)` tensor with the dtype of `x`; `x` itself if the sizes are equal.
+    """
+    size = ops.shape(reference)[1:3]
+    if all(isinstance(side, int) for side in (*size, *ops.shape(x)[1:3])):
+        return resize_bilinear(x, size, align_corners=True)
+    # TensorFlow before it knows the sizes: two products with unit matrices would not be free.
+    old_size = ops.shape(x)[1:3]
+    same = ops.logical_and(ops.equal(size[0], old_size[0]), ops.equal(size[1], old_size[1]))
+    return ops.cond(same, lambda: x, lambda: resize_bilinear(x, size, align_corners=True))

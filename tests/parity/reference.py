@@ -287,6 +287,10 @@ def _positions(table, stored, wanted):
 
 def _work(job):
     """Compute one model at some sizes; write an `.npz` for each."""
+    import torch
+
+    # Threads cost tiny models more than they bring, above all on a busy machine.
+    torch.set_num_threads(1 if "tiny" in job["kind"] else os.cpu_count())
     model = make_reference(job["kind"], job["seed"], **job["options"])
     tensors = model.state_dict()
     common = {name: tensors[name].numpy().copy() for name in LAST_LAYER}

@@ -1,0 +1,60 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer; the environment makes itself.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+BACKENDS := tensorflow jax torch
+PYTEST = $(VENV)/bin/python -m pytest
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help demo test $(BACKENDS:%=test-%) test-slow parity lint format clean
+help:
+	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
+	@echo "make test         the tests on TensorFlow, JAX and PyTorch (make test-jax for one)"
+	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
+	@echo "make parity       full-size models against independent references (20 minutes)"
+	@echo "make lint         style and static checks; make format repairs what it can"
+
+demo: $(VENV)/.user
+	KERAS_BACKEND=$${KERAS_BACKEND:-tensorflow} $(VENV)/bin/python examples/demo.py --out demo
+
+test: $(BACKENDS:%=test-%)
+
+$(BACKENDS:%=test-%): test-%: $(VENV)/.developer
+	KERAS_BACKEND=$* $(PYTEST)
+
+test-slow: $(VENV)/.developer
+	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m slow || exit 1; done
+
+parity: $(VENV)/.developer
+	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m parity tests/parity || exit 1; done
+
+lint: $(VENV)/.lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.lint
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+$(VENV)/bin/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'keras_dpt needs Python 3.11 or newer; set PYTHON=')"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.user: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable ".[demo]"
+	touch $@
+
+# The constraint keeps gigabytes of CUDA away: pip then refuses a PyTorch that would bring them.
+$(VENV)/.developer: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --constraint .ci/no-cuda.txt $(TORCH) || { echo "No PyTorch without CUDA was found for \
+	pip. Pass one, e.g. make test TORCH='torch --index-url ADDRESS' with the CPU index of PyTorch's \
+	installation page, or remove the constraint if you want CUDA."; exit 1; }
+	$(PIP) --editable ".[demo,dev,jax]"
+	touch $@ $(VENV)/.user $(VENV)/.lint
+
+$(VENV)/.lint: pyproject.toml | $(VENV)/bin/python
+	$(PIP) "ruff>=0.9"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,169 @@
+"""Turn official and Hugging Face checkpoints into keras-hub preset directories."""
+
+import gc
+import json
+import logging
+import math
+import shutil
+import uuid
+from pathlib import Path
+
+from keras_dpt import presets
+from keras_dpt.conversion import hf_dpt, isl_org, vit_imagenet
+from keras_dpt.conversion.architecture import differences
+from keras_dpt.conversion.engine import assign, plan
+from keras_dpt.conversion.readers import Checkpoint
+from keras_dpt.errors import WeightsError
+from keras_dpt.version import __version__
+from keras_dpt.weights.download import check_space, disk_full_explained, progress_bar
+
+logger = logging.getLogger("keras_dpt")
+
+# The kinds of checkpoints that can be read.
+SOURCES = {
+    "isl_org": isl_org.SOURCE,
+    "hf_dpt": hf_dpt.SOURCE,
+    "hf_vit": vit_imagenet.HUGGING_FACE,
+    "timm_vit": vit_imagenet.TIMM,
+}
+
+NOTE_UNKNOWN = (
+    "%s (sha256 %s) is the file of no preset. Its output is taken for relative inverse depth, and "
+    "what its tensors do not tell is as usual for its kind; keras_dpt.convert(..., preset=NAME) or "
+    "`keras-dpt convert --preset NAME` settles it."
+)
+
+# Our file in a preset directory: output kind, source, licence.
+CARD = "keras_dpt.json"
+
+
+def detect_source(specs):
+    """The key in `SOURCES` of a checkpoint with these tensor names.
+
+    Raises: WeightsError: it is of none of these kinds.
+    """
+    for name, source in SOURCES.items():
+        if any(tensor.startswith(source.prefix) for tensor in specs):
+            return name
+    raise WeightsError(
+        f"A checkpoint with tensors like {', '.join(list(specs)[:4]) or 'none at all'} is of no "
+        f"kind that can be converted; kinds: {', '.join(SOURCES)}."
+    )
+
+
+def convert(source, out, preset=None, progress=None):
+    """Make a keras-hub preset directory of a checkpoint, strictly: all of it fits, or none is kept.
+
+    The architecture is read from the tensors. What they do not tell (a metric model's constants,
+    the formula of weight standardisation, the geometry of images) comes from `preset`; else from
+    the preset whose official file this is, by its sha256; else from a Hugging Face config beside
+    the weights; else it is as the kind of checkpoint usually has it.
+
+    Args:
+        source: a `.pt` or `.safetensors` file, a Hugging Face directory or `hf://user/repository`,
+            or a preset's name.
+        out: the directory to make; it may exist if it is empty.
+        preset: name of the preset that settles what the tensors do not tell.
+        progress: show progress bars: `True`, `False`, or `None` for on a terminal.
+
+    Returns: `out` as a `Path`, ready for `from_preset` and `keras_hub.upload_preset`.
+    Raises:
+        ValueError: there is no such preset.
+        WeightsError: the source can't be had, read or converted, or `out` is in use.
+
+    Example: `keras_dpt.convert("dpt_hybrid_kitti-cb926ef4.pt", "kitti_preset")`
+    """
+    from keras_dpt.weights.cache import located
+
+    out = Path(out)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise WeightsError(f"{out} exists and is not an empty directory; name another one.")
+    if preset is not None:
+        presets.read_preset(preset)
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with located(source, progress) as (path, address, name):
+            partial.mkdir(parents=True)
+            with disk_full_explained(partial.parent):
+                _convert(Checkpoint(path), partial, address, preset or name, progress)
+            if out.is_dir():
+                out.rmdir()
+            partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        gc.collect()  # a Keras model holds itself in cycles, and this one may be large
+    return out
+
+
+def _convert(checkpoint, folder, address, name, progress):
+    """Write the preset directory of a checkpoint; `name` is the preset that it is of, if known."""
+    kind = detect_source(checkpoint.specs)
+    source = SOURCES[kind]
+    sha256 = checkpoint.sha256()
+    name = name or _preset_with(sha256)
+    architecture = source.config_from(checkpoint.specs, checkpoint.hf_config)
+    if name is not None:
+        preset = presets.read_preset(name)
+        parts = ("encoder", "encoder_config") if source.fresh else tuple(architecture)
+        told = {part: architecture[part] for part in parts}
+        if lines := differences(told, preset["architecture"]):
+            raise WeightsError(f"{address} is not of preset {name!r}:\n  " + "\n  ".join(lines))
+    else:
+        preset = {
+            "architecture": architecture,
+            "image": source.image_from(architecture, checkpoint.hf_image),
+            "output": {"kind": architecture["task_config"]["kind"], "unit": None},
+        }
+        if checkpoint.hf_config is None:
+            logger.warning(NOTE_UNKNOWN, address, sha256)
+    if source.fresh:
+        logger.warning("%s has an encoder only: the decoder is random, train it first.", address)
+
+    model = _build(preset)
+    variables = {variable.path: variable for variable in model.weights}
+    shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
+    writes = plan(shapes, source, checkpoint.specs, _unbuilt(preset["architecture"]))
+    check_space(folder, 4 * sum(math.prod(shape) for shape in shapes.values()))
+    with progress_bar(progress, iterable=writes, desc="Converting", unit=" variables") as bar:
+        assign(bar, checkpoint.read, variables)
+    model.save_to_preset(str(folder))
+
+    card = {
+        "preset": name,
+        "task": "depth",
+        "output": preset["output"],
+        "parameters": model.count_params(),
+        "weights": "encoder_only" if source.fresh else "complete",
+        "source": {"address": address, "format": kind, "sha256": sha256},
+        "converted_by": f"keras_dpt {__version__}",
+    }
+    for key in ("weights_license", "license_evidence", "training_data", "notes"):
+        card[key] = preset.get(key)
+    text = json.dumps(card, indent=2, ensure_ascii=False)
+    (folder / CARD).write_text(text + "\n", encoding="utf-8")
+
+
+def _build(preset):
+    """The network of a preset, in float32 whatever the global policy is."""
+    from keras_dpt.models.depth import DPTDepth
+
+    try:
+        return DPTDepth.from_architecture(preset, dtype="float32")
+    except ValueError as error:
+        raise WeightsError(f"No network can be built like this: {error}") from error
+
+
+def _unbuilt(architecture):
+    """Blocks that our encoders leave out, `{pattern of variable paths: reason}`."""
+    config = architecture["encoder_config"]
+    blocks = range(config["out_indices"][-1] + 1, config["num_layers"])
+    return {f"block_{i}/": "after the last tap" for i in blocks}
+
+
+def _preset_with(sha256):
+    """Name of the preset that has a source of this hash, or `None`."""
+    for name in presets.preset_names():
+        for source in presets.read_preset(name).get("sources", ()):
+            if source["sha256_prefix"] and sha256.startswith(source["sha256_prefix"]):
+                return name
+    return None

@@ -1,0 +1,59 @@
+"""Losses for segmentation. One rule of validity: the label is a class, the sample weight above 0."""
+
+import keras
+from keras import ops
+
+from keras_dpt.ops.labels import per_pixel, without_channel
+from keras_dpt.ops.resize import resize_like
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class SegmentationLoss(keras.losses.Loss):
+    """Cross-entropy of each pixel's class, averaged over the pixels that have one.
+
+    The mean is over all valid pixels of the batch, as in the original, so a pixel counts the same
+    in a picture full of labels and in one with few. Pixels labelled `ignore_index` and pixels of
+    sample weight 0 are not valid: they change neither the loss nor its gradient. A batch without
+    any valid pixel has loss 0 and gradient 0.
+
+    Args:
+        ignore_index: label of pixels whose class is unknown.
+
+    Targets: class ids `(B, H, W)` or `(B, H, W, 1)`, integer or float. A label that is neither a
+        class nor `ignore_index` makes the loss NaN, so that it cannot go unnoticed: data set and
+        model do not agree then. (`DPTSegmentation.fit` says which label it was.)
+    Predictions: logits `(B, h, w, num_classes)`; of another size than the targets, they are
+        resized bilinearly with aligned corners.
+    Sample weights: one per pixel, in the targets' shape, or one per image, `(B,)`; a valid pixel's
+        loss is multiplied by its weight, the divisor remains the number of valid pixels.
+    Source: Ranftl et al. 2021 (arXiv 2103.13413), section 4.2.
+    """
+
+    def __init__(self, ignore_index=255, name="segmentation", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.ignore_index = ignore_index
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        labels = without_channel(ops.convert_to_tensor(y_true))
+        if sample_weight is not None:
+            sample_weight = per_pixel(sample_weight, labels)
+            unknown = ops.full_like(labels, self.ignore_index)
+            labels = ops.where(sample_weight > 0, labels, unknown)
+        return super().__call__(labels, y_pred, sample_weight)
+
+    def call(self, y_true, y_pred):
+        labels = ops.cast(without_channel(y_true), "int32")
+        logits = resize_like(ops.cast(y_pred, "float32"), labels)
+        valid = labels != self.ignore_index
+        is_class = ops.logical_and(labels >= 0, labels < logits.shape[-1])
+        # Class 0 stands in for what is not a class: the loss that this gives is discarded below.
+        loss = ops.sparse_categorical_crossentropy(
+            ops.where(ops.logical_and(valid, is_class), labels, 0), logits, from_logits=True
+        )
+        loss = ops.where(valid, ops.where(is_class, loss, float("nan")), 0.0)
+        # Keras divides by the number of all pixels; this makes it the number of valid ones.
+        count = ops.sum(ops.cast(valid, "float32"))
+        return loss * (ops.cast(ops.size(loss), "float32") / ops.maximum(count, 1.0))
+
+    def get_config(self):
+        return {"name": self.name, "ignore_index": self.ignore_index}

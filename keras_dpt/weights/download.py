@@ -1,0 +1,203 @@
+"""Fetch files whole or not at all: from a URL, or from the Hugging Face hub."""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from keras_dpt.errors import WeightsError
+
+ATTEMPTS = 4
+PAUSE = 0.5  # seconds before the second attempt, doubled before each later one
+REFUSALS = frozenset(range(400, 500)) - {408, 429}  # those two mean: not now
+TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of data
+
+
+def is_offline():
+    """Whether KERAS_DPT_OFFLINE or HF_HUB_OFFLINE forbids the network."""
+    values = (os.environ.get(name, "") for name in ("KERAS_DPT_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(value.lower() in ("1", "on", "yes", "true") for value in values)
+
+
+def sha256_of(file):
+    """Hex sha256 of a file's content."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def progress_bar(progress, **options):
+    """A tqdm bar: for `progress` `True` always, `False` never, `None` on a terminal only."""
+    return tqdm(disable=None if progress is None else not progress, **options)
+
+
+def check_space(folder, needed):
+    """Raise a WeightsError if `needed` bytes do not fit on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise _disk_full(folder, f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB free")
+
+
+@contextmanager
+def disk_full_explained(folder):
+    """Within it a write that fails for lack of space raises a WeightsError that says so."""
+    try:
+        yield
+    except OSError as error:
+        # HDF5 hides the number in its message.
+        if error.errno != errno.ENOSPC and f"errno = {errno.ENOSPC}" not in str(error):
+            raise
+        raise _disk_full(folder, "it filled up while a file was written") from error
+
+
+def download(url, path, sha256=None, progress=None):
+    """Fetch a file by HTTP and put it at `path` when it is whole and checked.
+
+    What an interruption leaves is `path` with ".part" appended; the next call goes on from there if
+    the server lets it and `sha256` can tell whether the pieces fit.
+
+    Args:
+        url: address of the file.
+        path: where the file goes; directories are made.
+        sha256: hex digest that the file must have, or how it starts.
+        progress: see `progress_bar`.
+
+    Returns: `path` as a `Path`.
+    Raises: WeightsError: offline, not found, wrong content, no space. The message says what to do.
+    """
+    import requests
+
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    by_hand = f"Fetch {url} with other means and put it at {path}."
+    if is_offline():
+        raise WeightsError(f"KERAS_DPT_OFFLINE or HF_HUB_OFFLINE forbids the network. {by_hand}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if sha256 is None:
+        part.unlink(missing_ok=True)
+
+    failures, farthest = 0, _size(part)
+    while True:
+        try:
+            with disk_full_explained(part.parent):
+                _fetch(url, part, progress)
+            break
+        except requests.RequestException as error:
+            response = error.response
+            if response is not None and response.status_code in REFUSALS:
+                raise WeightsError(
+                    f"{url} answers {response.status_code} {response.reason}. "
+                    f"If it has moved, put the file at {path}."
+                ) from error
+            # Only attempts in a row that bring nothing new count.
+            failures = 1 if _size(part) > farthest else failures + 1
+            farthest = max(farthest, _size(part))
+            if failures == ATTEMPTS:
+                raise WeightsError(
+                    f"Can't fetch {url}: {_reason(error)}. Try again later (what has come is kept "
+                    f"and not fetched again), or put the file at {path}."
+                ) from error
+            time.sleep(PAUSE * 2 ** (failures - 1))
+
+    if sha256 is not None and not (found := sha256_of(part)).startswith(sha256):
+        part.unlink()
+        raise WeightsError(
+            f"{url} sent a file with sha256 {found}; it should start with {sha256}. The file was "
+            "deleted. Try again; if it stays so, the server has another file than it should."
+        )
+    os.replace(part, path)
+    return path
+
+
+def _fetch(url, part, progress):
+    """One attempt at the rest of a file. Raises: requests.RequestException to be tried again."""
+    import requests
+
+    start = _size(part)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        status, sent = response.status_code, response.headers.get("Content-Range", "")
+        if status == 416 and sent.endswith(f"/{start}"):
+            return  # it was whole already
+        if status == 416 or (status == 206 and not sent.startswith(f"bytes {start}-")):
+            part.unlink()
+            raise requests.ConnectionError(f"the server can't go on at byte {start}")
+        response.raise_for_status()
+        start = start if status == 206 else 0
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        check_space(part.parent, (total or 0) - start)
+        options = {"total": total, "initial": start, "unit": "B", "unit_scale": True}
+        with (
+            open(part, "ab" if start else "wb") as file,
+            progress_bar(progress, desc=part.stem, **options) as bar,
+        ):
+            for chunk in response.iter_content(1 << 20):
+                bar.update(file.write(chunk))
+    if total is not None and _size(part) != total:
+        raise requests.ConnectionError(f"{_size(part)} of {total} bytes came")
+
+
+def download_from_hub(repo, file, optional=False):
+    """Fetch a file of a Hugging Face repository through the hub's own cache.
+
+    Honours what `huggingface_hub` honours: HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, tokens.
+
+    Args:
+        repo: "user/repository".
+        file: path in the repository.
+        optional: return `None` if the repository has no such file.
+
+    Returns: path in the hub's cache.
+    Raises: WeightsError: it can't be had, or its content is not what the hub says.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    address = f"hf://{repo}/{file}"
+    try:
+        path = Path(huggingface_hub.hf_hub_download(repo, file, local_files_only=is_offline()))
+    except LocalEntryNotFoundError as error:
+        known = huggingface_hub.try_to_load_from_cache(repo, file)
+        if optional and known is not None and not isinstance(known, str):
+            return None  # the cache remembers that the repository has none
+        why = "KERAS_DPT_OFFLINE or HF_HUB_OFFLINE forbids the network" if is_offline() else ""
+        raise WeightsError(
+            f"Can't fetch {address}: {why or 'the hub does not answer'}, and the hub's cache does "
+            "not have it."
+        ) from error
+    except EntryNotFoundError as error:
+        if optional:
+            return None
+        raise WeightsError(f"Can't fetch {address}: there is no such file.") from error
+    except Exception as error:  # whatever HTTP client the hub uses has its own exceptions
+        raise WeightsError(f"Can't fetch {address}: {_reason(error)}.") from error
+
+    blob = path.resolve()  # large files are named after their sha256 in the hub's cache
+    if re.fullmatch("[0-9a-f]{64}", blob.name) and sha256_of(blob) != blob.name:
+        path.unlink()
+        blob.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{address} arrived damaged: its sha256 isn't {blob.name}. It was deleted; try again."
+        )
+    return path
+
+
+def _size(file):
+    return file.stat().st_size if file.exists() else 0
+
+
+def _reason(error):
+    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
+
+
+def _disk_full(folder, what):
+    return WeightsError(
+        f"The disk of {folder} is too full: {what}. Make room, or set KERAS_DPT_CACHE to a "
+        "directory on a larger disk."
+    )

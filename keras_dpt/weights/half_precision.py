@@ -1,0 +1,43 @@
+"""Halve the size of a preset directory."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def store_in_half_precision(folder):
+    """Rewrite the weights files of a preset directory with float16 arrays.
+
+    Loading converts them back to whatever dtype the model has, so nothing else changes: values are
+    rounded to 11 significant bits, and none may exceed 65504.
+
+    Args:
+        folder: preset directory as `save_to_preset` writes it.
+
+    Raises: ValueError: a weight does not fit into float16; its file is left as it was.
+    """
+    import h5py
+
+    for path in Path(folder).glob("*.weights.h5"):
+        compact = path.with_suffix(".tmp")
+        try:
+            with h5py.File(path) as old, h5py.File(compact, "w") as new:
+                _copy_halved(old, new)
+            os.replace(compact, path)
+        finally:
+            compact.unlink(missing_ok=True)
+
+
+def _copy_halved(old, new):
+    new.attrs.update(old.attrs)
+    for name, item in old.items():
+        if hasattr(item, "items"):
+            _copy_halved(item, new.create_group(name))
+            continue
+        values = item[()]
+        if np.issubdtype(values.dtype, np.floating):
+            if np.abs(values).max(initial=0) > np.finfo("float16").max:
+                raise ValueError(f"{item.name} holds values beyond the range of float16.")
+            values = values.astype("float16")
+        new.create_dataset(name, data=values).attrs.update(item.attrs)

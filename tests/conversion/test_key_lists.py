@@ -1,0 +1,123 @@
+"""The public checkpoints' tensors, all of them, fit the networks of the presets, and nothing else."""
+
+import functools
+import math
+import re
+
+import pytest
+
+from keras_dpt.conversion import SOURCES, detect_source, engine
+from keras_dpt.conversion.engine import Spec, matches, plan
+from keras_dpt.errors import WeightsError
+from keras_dpt.presets import read_preset
+
+from .checkpoints import key_list, variable_shapes
+
+# Lists of the Hybrid are those of its metric versions too.
+FITS = [
+    ("isl_base", "dpt_base"),
+    ("isl_large", "dpt_large"),
+    ("isl_hybrid", "dpt_hybrid"),
+    ("isl_hybrid", "dpt_hybrid_kitti"),
+    ("isl_hybrid", "dpt_hybrid_nyu"),
+    ("hf_base", "dpt_base"),
+    ("hf_large", "dpt_large"),
+    ("hf_hybrid", "dpt_hybrid"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _parse_names_once(monkeypatch):
+    """Tests here translate the same few thousand names a thousand times."""
+    monkeypatch.setattr(engine, "parse", functools.cache(engine.parse))
+
+
+@functools.cache
+def network(architecture):
+    """Variable shapes of an architecture, given as the `repr` of its dict."""
+    output = {"kind": "relative_inverse_depth"}
+    return variable_shapes({"architecture": eval(architecture), "image": {}, "output": output})
+
+
+def convert_shapes(specs):
+    """What conversion would write for tensors of these shapes, without their data."""
+    source = SOURCES[detect_source(specs)]
+    return plan(network(repr(source.config_from(specs))), source, specs)
+
+
+@pytest.mark.parametrize(("keys", "preset"), FITS)
+def test_every_tensor_and_every_variable_once(keys, preset):
+    preset, specs = read_preset(preset), key_list(keys)
+    source = SOURCES[detect_source(specs)]
+    shapes = variable_shapes(preset)
+    writes = plan(shapes, source, specs)
+    assert sorted(write.path for write in writes) == sorted(shapes)
+    used = {name for write in writes for name in write.sources}
+    ignored = {name for name in specs if matches(source.ignore, name)}
+    assert used | ignored == set(specs) and not used & ignored
+    parameters = sum(math.prod(spec.shape) for name, spec in specs.items() if name in used)
+    assert parameters == sum(map(math.prod, shapes.values())) == preset["parameters"]
+
+
+def one_of_each(keys):
+    """The first and the last tensor among those whose names differ in numbers only."""
+    kinds = {}
+    for name in key_list(keys):
+        kinds.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+    return sorted({name for names in kinds.values() for name in (names[0], names[-1])})
+
+
+def used_tensors(keys, names):
+    ignore = SOURCES[detect_source(key_list(keys))].ignore
+    return [name for name in names if not matches(ignore, name)]
+
+
+def assert_dropping_and_bending_fail(keys, names):
+    for name in used_tensors(keys, names):
+        specs = key_list(keys)
+        spec = specs.pop(name)
+        with pytest.raises(WeightsError, match=re.escape(name) + r"\b"):
+            convert_shapes(specs)
+        for axis in range(len(spec.shape)):
+            shape = (*spec.shape[:axis], spec.shape[axis] + 1, *spec.shape[axis + 1 :])
+            with pytest.raises(WeightsError, match=re.escape(f"{name} {shape}")):
+                convert_shapes(specs | {name: Spec(shape, spec.dtype)})
+
+
+@pytest.mark.parametrize("keys", ["isl_hybrid", "hf_base"])
+def test_a_dropped_or_bent_tensor_is_named(keys):
+    names = one_of_each(keys)
+    assert len(names) > 50
+    assert_dropping_and_bending_fail(keys, names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", sorted({keys for keys, _ in FITS}))
+def test_any_dropped_or_bent_tensor_is_named(keys):
+    assert_dropping_and_bending_fail(keys, key_list(keys))
+
+
+@pytest.mark.parametrize("keys", ["isl_large", "isl_hybrid", "hf_large", "hf_hybrid"])
+def test_an_added_tensor_is_named(keys):
+    specs = key_list(keys)
+    additions = {}
+    for name in used_tensors(keys, one_of_each(keys)):
+        renumbered = re.sub(r"\.\d+\.", ".77.", name, count=1)
+        additions |= dict.fromkeys((name + "2", "more." + name, renumbered), specs[name])
+    additions = {name: spec for name, spec in additions.items() if name not in specs}
+    assert len(additions) > 100
+    for name, spec in additions.items():
+        with pytest.raises(WeightsError, match=re.escape(name)):
+            convert_shapes(specs | {name: spec})
+
+
+def test_segmentation_is_refused_for_now():
+    heads = {"isl_large": "scratch.output_conv.1.weight", "hf_large": "head.head.1.weight"}
+    for keys, name in heads.items():
+        with pytest.raises(WeightsError, match="segmentation"):
+            convert_shapes(key_list(keys) | {name: Spec((256,), "float32")})
+
+
+def test_other_networks_are_of_no_known_kind():
+    with pytest.raises(WeightsError, match=r"like fc\.weight .*isl_org.*hf_dpt"):
+        detect_source({"fc.weight": Spec((10, 10), "float32")})

@@ -1,0 +1,150 @@
+"""The command line, run in this process with a tiny network in place of the embedded weights."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_dpt import cli
+from keras_dpt.depth_map import DepthMap
+from keras_dpt.encoders.vit import ViTEncoder
+from keras_dpt.image_converter import DPTImageConverter
+from keras_dpt.models.backbone import DPTBackbone
+from keras_dpt.models.depth import DPTDepth
+from keras_dpt.preprocessor import DPTDepthPreprocessor
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    encoder = ViTEncoder(4, 16, 2, 32, position_grid=(2, 2), out_indices=(0, 1, 2, 3))
+    backbone = DPTBackbone(encoder, reassemble_channels=(8, 8, 8, 8), fusion_channels=8)
+    model = DPTDepth(
+        backbone,
+        DPTDepthPreprocessor(DPTImageConverter(image_size=(32, 32))),
+        head_channels=(8, 4),
+    )
+    # Random heads are often zero everywhere after their ReLU; a bias keeps this one alive.
+    model.head.conv3.bias.assign([1.0])
+    folder = tmp_path_factory.mktemp("preset") / "tiny"
+    model.save_to_preset(str(folder))
+    return str(folder)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for name, size in (("a.jpg", (40, 60)), ("b.png", (64, 48)), ("more/a.jpg", (33, 35))):
+        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+def test_depth_writes_every_format_for_every_photo(preset, photos, tmp_path, capsys):
+    out = tmp_path / "new" / "out"
+    formats = ["png", "color", "npy", "pfm"]
+    code = cli.main(
+        ["depth", str(photos), "-o", str(out), "--preset", preset, "--format", *formats]
+    )
+    assert code == 0
+    assert "3 of 3 images" in capsys.readouterr().out
+    stems = {"a": (40, 60), "b": (64, 48), "a_2": (33, 35)}
+    expected = {
+        f"{stem}_{end}"
+        for stem in stems
+        for end in ("color.png", "depth.png", "depth.npy", "depth.pfm")
+    }
+    assert {path.name for path in out.iterdir()} == expected
+    for stem, size in stems.items():
+        values = np.load(out / f"{stem}_depth.npy")
+        assert values.shape == size and values.dtype == np.float32
+        stored = DepthMap.load(out / f"{stem}_depth.png")
+        assert stored.kind == "relative_inverse_depth"
+        np.testing.assert_allclose(stored.values, values, atol=np.ptp(values) / 65535)
+        with Image.open(out / f"{stem}_color.png") as picture:
+            assert picture.size == size[::-1]
+
+
+def test_unreadable_images_are_skipped_and_said(preset, photos, tmp_path, capsys):
+    (photos / "text.jpg").write_text("not an image")
+    (photos / "empty.png").touch()
+    out = tmp_path / "out"
+    code = cli.main(["depth", str(photos), "-o", str(out), "--preset", preset, "--format", "npy"])
+    captured = capsys.readouterr()
+    assert code == 1
+    assert len(list(out.iterdir())) == 3
+    assert "text.jpg" in captured.err and "empty.png" in captured.err
+    assert "Traceback" not in captured.err
+    assert "3 of 5 images" in captured.out
+
+
+def test_nothing_readable_exits_with_2(preset, tmp_path, capsys):
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("not an image")
+    assert cli.main(["depth", str(broken), "-o", str(tmp_path / "out"), "--preset", preset]) == 2
+
+
+def test_second_run_leaves_its_own_results_alone(preset, photos, capsys):
+    command = ["depth", str(photos), "-o", str(photos / "out"), "--preset", preset]
+    assert cli.main(command) == 0
+    before = sorted(path.name for path in (photos / "out").iterdir())
+    assert cli.main(command) == 0
+    assert sorted(path.name for path in (photos / "out").iterdir()) == before
+    assert "3 of 3" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["depth", "nowhere/*.jpg", "-o", "{tmp}/out"], ["nowhere/*.jpg"]),
+        (
+            ["depth", "{photo}", "-o", "{tmp}/out", "--preset", "dpt_larg"],
+            ["dpt_larg", "dpt_large"],
+        ),
+        (["depth", "{photo}", "-o", "{tmp}/out", "--batch-size", "0"], ["batch"]),
+        (["depth", "{photo}", "-o", "{tmp}/out", "--colormap", "infrno"], ["inferno"]),
+        (["depth", "{photo}", "-o", "{photo}/out"], ["out"]),
+        (["convert", "{tmp}/missing.pt", "{tmp}/preset"], ["missing.pt"]),
+    ],
+)
+def test_errors_are_one_message(arguments, words, preset, photos, tmp_path, capsys):
+    filled = [a.format(tmp=tmp_path, photo=photos / "a.jpg") for a in arguments]
+    if filled[0] == "depth" and "--preset" not in filled:
+        filled += ["--preset", preset]
+    assert cli.main(filled) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("keras-dpt: ") and "Traceback" not in error
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "preset").exists()
+
+
+def test_debug_shows_the_exception(tmp_path):
+    with pytest.raises(Exception, match="missing.pt"):
+        cli.main(["convert", str(tmp_path / "missing.pt"), str(tmp_path / "out"), "--debug"])
+
+
+def test_presets_prints_the_table(capsys):
+    assert cli.main(["presets"]) == 0
+    out = capsys.readouterr().out
+    for name in ("dpt_base", "dpt_hybrid_kitti", "dpt_large", "dpt_mini_nyuv2"):
+        assert name in out
+
+
+def test_version_and_missing_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out.startswith("keras-dpt ")
+    with pytest.raises(SystemExit) as stop:
+        cli.main([])
+    assert stop.value.code == 2
+
+
+def test_a_preset_survives_a_move(preset, tmp_path, photos):
+    moved = tmp_path / "moved"
+    shutil.copytree(preset, moved)
+    code = cli.main(
+        ["depth", str(photos / "a.jpg"), "-o", str(tmp_path / "o"), "--preset", str(moved)]
+    )
+    assert code == 0
