@@ -122,9 +122,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=36)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--learning-rate", type=float, default=6e-4)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     keras.utils.set_random_seed(args.seed)
@@ -151,7 +151,7 @@ def main():
     started = time.time()
     callbacks = [
         keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
-        Validate(val_images[::3], val_depths[::3], 5, weights),
+        Validate(val_images[::3], val_depths[::3], 2, weights),
         keras.callbacks.CSVLogger(args.out / "log.csv", append=True),
     ]
     first = 0

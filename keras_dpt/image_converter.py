@@ -5,7 +5,8 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from keras_dpt.pictures import resize
+from keras_dpt import presets
+from keras_dpt.pictures import RESIZE_METHODS, resize
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -19,8 +20,9 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         keep_aspect_ratio: scale both sides by the one factor, of the two that would reach
             `image_size`, which is closer to 1; else each side by its own.
         multiple_of: sides are rounded to the nearest multiple of this.
-        resize: "bicubic" (OpenCV's, a = -0.75, no antialiasing, as the original's scripts) or
-            "bicubic_antialias" (Pillow's on 8-bit pixels, as transformers' processor).
+        resize: "bicubic" (OpenCV's, a = -0.75, no antialiasing, as the original's scripts), or
+            "bicubic_antialias" or "bilinear_antialias" (Pillow's on 8-bit pixels, as
+            transformers' processor).
         mean, std: pixels, divided by 255, become `(x - mean) / std`. Numbers, or one per channel.
 
     Inputs: `(H, W, 3)` or `(B, H, W, 3)`, 0 to 255, integer or float.
@@ -39,10 +41,8 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         std=0.5,
         **kwargs,
     ):
-        if resize not in ("bicubic", "bicubic_antialias"):
-            raise ValueError(
-                f'`resize` has to be "bicubic" or "bicubic_antialias"; received {resize!r}.'
-            )
+        if resize not in RESIZE_METHODS:
+            raise ValueError(f"`resize` has to be one of {RESIZE_METHODS}; received {resize!r}.")
         for name in (
             "scale",
             "offset",
@@ -61,21 +61,27 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         self.mean = mean
         self.std = std
 
-    def target_size(self, height, width):
-        """The `(height, width)` that an image of `height` x `width` pixels is resized to."""
+    def target_size(self, height, width, scale=1.0):
+        """The `(height, width)` that an image of `height` x `width` pixels is resized to.
+
+        `scale` enlarges that before it is rounded to multiples.
+        """
         if self.image_size is None:
-            return height, width
-        scales = self.image_size[0] / height, self.image_size[1] / width
+            if scale == 1:
+                return height, width
+            scales = 1.0, 1.0
+        else:
+            scales = self.image_size[0] / height, self.image_size[1] / width
         if self.keep_aspect_ratio:
             scales = (min(scales, key=lambda scale: abs(1 - scale)),) * 2
         return tuple(
-            max(self.multiple_of, self.multiple_of * round(scale * side / self.multiple_of))
-            for scale, side in zip(scales, (height, width), strict=True)
+            max(self.multiple_of, self.multiple_of * round(scale * s * side / self.multiple_of))
+            for s, side in zip(scales, (height, width), strict=True)
         )
 
-    def convert(self, image):
+    def convert(self, image, scale=1.0):
         """Resize and normalise one `(H, W, 3)` NumPy image; returns float32 `(h, w, 3)`."""
-        image = resize(image, self.target_size(*image.shape[:2]), self.resize)
+        image = resize(image, self.target_size(*image.shape[:2], scale), self.resize)
         image = np.asarray(image, "float32") / 255
         return (image - np.asarray(self.mean, "float32")) / np.asarray(self.std, "float32")
 
@@ -100,6 +106,16 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         size = (None, None) if None in static[-3:-1] else self.target_size(*static[-3:-1])
         outputs.set_shape([*static[:-3], *size, 3])
         return outputs
+
+    @classmethod
+    def from_preset(cls, preset, **kwargs):
+        """The converter of a preset: one of ours by name, without network, or any keras-hub preset.
+
+        Args: preset: name, directory or handle. **kwargs: override constructor arguments.
+        """
+        if preset in presets.preset_names():
+            return cls(**presets.read_preset(preset)["image"] | kwargs)
+        return super().from_preset(preset, **kwargs)
 
     def get_config(self):
         config = super().get_config()

@@ -19,7 +19,11 @@ IMAGE_SUFFIXES = (
     ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 )
 # fmt: on
-RESIZE_METHODS = ("bicubic", "bicubic_antialias", "bilinear", "nearest")
+RESIZE_METHODS = ("bicubic", "bicubic_antialias", "bilinear", "bilinear_antialias", "nearest")
+_PILLOW_FILTERS = {
+    "bicubic_antialias": Image.Resampling.BICUBIC,
+    "bilinear_antialias": Image.Resampling.BILINEAR,
+}
 
 # Floats a little outside [0, 1], as resizing or colour conversion leave them, are clipped.
 _FLOAT_TOLERANCE = 1e-3
@@ -149,22 +153,23 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
 def resize(image: np.ndarray, size: tuple[int, int], method: str = "bicubic") -> np.ndarray:
     """Resample to another size. Pixel centres are at half-integers throughout.
 
-    | method              | kernel                                                  | result      |
-    |---------------------|---------------------------------------------------------|-------------|
-    | `bicubic`           | cubic, a = -0.75, no antialiasing, may overshoot        | float32     |
-    | `bicubic_antialias` | cubic, a = -0.5, widened when shrinking, on grey levels | uint8       |
-    | `bilinear`          | linear, no antialiasing                                 | float32     |
-    | `nearest`           | the nearest pixel                                       | input dtype |
+    | method               | kernel                                                  | result      |
+    |----------------------|---------------------------------------------------------|-------------|
+    | `bicubic`            | cubic, a = -0.75, no antialiasing, may overshoot        | float32     |
+    | `bicubic_antialias`  | cubic, a = -0.5, widened when shrinking, on grey levels | uint8       |
+    | `bilinear`           | linear, no antialiasing                                 | float32     |
+    | `bilinear_antialias` | linear, widened when shrinking, on grey levels          | uint8       |
+    | `nearest`            | the nearest pixel                                       | input dtype |
 
-    `bicubic` is what isl-org/DPT does to pictures (OpenCV) and to depth (PyTorch);
-    `bicubic_antialias` is what transformers' image processor does (Pillow), for which floats are
+    `bicubic` is what isl-org/DPT does to pictures (OpenCV) and to depth (PyTorch); those with
+    `_antialias` are what transformers' image processor does (Pillow), for which floats are
     first rounded and clipped to 0..255. Borders are replicated. If the size does not change,
     neither do the values, except for that rounding.
 
     Args:
         image: `(H, W)` or `(H, W, C)`, numbers.
         size: `(height, width)` of the result.
-        method: one of the four names.
+        method: one of the five names.
 
     Returns:
         `(height, width)` or `(height, width, C)`.
@@ -172,7 +177,7 @@ def resize(image: np.ndarray, size: tuple[int, int], method: str = "bicubic") ->
     Raises:
         ValueError: another shape, size or method.
 
-    Source: OpenCV `INTER_CUBIC` and `INTER_LINEAR`; Pillow `BICUBIC`.
+    Source: OpenCV `INTER_CUBIC` and `INTER_LINEAR`; Pillow `BICUBIC` and `BILINEAR`.
     """
     image = np.asarray(image)
     height, width = (int(side) for side in size)
@@ -190,12 +195,12 @@ def resize(image: np.ndarray, size: tuple[int, int], method: str = "bicubic") ->
             for target, source in zip((height, width), image.shape[:2], strict=True)
         )
         return image[rows[:, None], columns]
-    if method == "bicubic_antialias":
+    if method in _PILLOW_FILTERS:
         if image.dtype != np.uint8:
             image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
         if image.shape[:2] == (height, width):
             return image.copy()
-        return _resize_with_pillow(image, (width, height))
+        return _resize_with_pillow(image, (width, height), _PILLOW_FILTERS[method])
 
     if image.shape[:2] == (height, width):
         return image.astype(np.float32)
@@ -352,9 +357,13 @@ def _has_image_suffix(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _resize_with_pillow(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize_with_pillow(
+    image: np.ndarray, size: tuple[int, int], filter: Image.Resampling
+) -> np.ndarray:
     if image.ndim == 3 and image.shape[-1] != 3:
         # One by one: Pillow would take two or four channels for alpha and weight colours by it.
-        channels = [_resize_with_pillow(image[..., i], size) for i in range(image.shape[-1])]
+        channels = [
+            _resize_with_pillow(image[..., i], size, filter) for i in range(image.shape[-1])
+        ]
         return np.stack(channels, axis=-1)
-    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(image).resize(size, filter))

@@ -1,14 +1,27 @@
-"""The keras-hub preprocessor of the depth task: images by the converter, targets beside them."""
+"""The keras-hub preprocessors of the tasks: images by the converter, targets beside them."""
 
 import keras
 import keras_hub
 
+from keras_dpt import presets
 from keras_dpt.image_converter import DPTImageConverter
 from keras_dpt.models.backbone import DPTBackbone
 
 
+class _FromPreset:
+    """Mixin before a keras-hub preprocessor: finds our presets by name, without network."""
+
+    @classmethod
+    def from_preset(cls, preset, *args, **kwargs):
+        """The preprocessor of a preset: one of ours by name, or any keras-hub preset."""
+        if preset in presets.preset_names():
+            kwargs.setdefault("image_converter", DPTImageConverter.from_preset(preset))
+            return cls(**kwargs)
+        return super().from_preset(preset, *args, **kwargs)
+
+
 @keras.saving.register_keras_serializable(package="keras_dpt")
-class DPTDepthPreprocessor(keras_hub.models.DepthEstimatorPreprocessor):
+class DPTDepthPreprocessor(_FromPreset, keras_hub.models.DepthEstimatorPreprocessor):
     """Converts images for `DPTDepth`; `fit`, `evaluate` and `predict` apply it by themselves.
 
     Targets and sample weights pass through unaltered: they have to be of the size that images have
@@ -26,7 +39,7 @@ class DPTDepthPreprocessor(keras_hub.models.DepthEstimatorPreprocessor):
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
-class DPTSegmentationPreprocessor(keras_hub.models.ImageSegmenterPreprocessor):
+class DPTSegmentationPreprocessor(_FromPreset, keras_hub.models.ImageSegmenterPreprocessor):
     """Converts images for `DPTSegmentation`; `fit`, `evaluate` and `predict` apply it themselves.
 
     Labels and sample weights pass through unaltered: loss and metrics resize logits to the labels'

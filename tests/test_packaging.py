@@ -55,6 +55,8 @@ def test_a_wheel_brings_presets_and_embedded_weights(archives, tmp_path):
     assert site in folder.parents
     ours = Path(preset_path("dpt_mini_nyuv2"))
     assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in ours.iterdir())
+    modules = {file.relative_to(ROOT) for file in (ROOT / "keras_dpt").rglob("*.py")}
+    assert modules == {file.relative_to(site) for file in (site / "keras_dpt").rglob("*.py")}
     assert not (site / "tests").exists() and not (site / "presets").exists()
     scripts = next(site.glob("*.dist-info/entry_points.txt")).read_text()
     assert "keras-dpt = keras_dpt.cli:main" in scripts

@@ -114,7 +114,7 @@ def _convert(checkpoint, folder, address, name, progress):
             "image": source.image_from(architecture, checkpoint.hf_image),
             "output": {"kind": architecture["task_config"]["kind"], "unit": None},
         }
-        if checkpoint.hf_config is None:
+        if checkpoint.hf_config is None and not source.fresh:
             logger.warning(NOTE_UNKNOWN, address, sha256)
     if source.fresh:
         logger.warning("%s has an encoder only: the decoder is random, train it first.", address)

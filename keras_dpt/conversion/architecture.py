@@ -74,14 +74,21 @@ def read_depth(shapes, readout="ignore", **untold):
     }
 
 
-def read_encoder(shapes, num_heads=None, out_indices=None, weight_standardization=None, **untold):
+def read_encoder(
+    shapes,
+    num_heads=None,
+    out_indices=None,
+    num_groups=32,
+    weight_standardization=None,
+    **untold,
+):
     """Class name and constructor arguments of the encoder.
 
     Args:
         shapes: `{variable path: shape}`.
         num_heads: by default heads are 64 wide.
         out_indices: by default spread as evenly as in the official networks.
-        weight_standardization: see `ViTHybridEncoder`; other encoders do not take it.
+        num_groups, weight_standardization: see `ViTHybridEncoder`; others do not take them.
         **untold: more arguments for any encoder.
 
     Raises: WeightsError: too little is there to tell.
@@ -107,6 +114,7 @@ def read_encoder(shapes, num_heads=None, out_indices=None, weight_standardizatio
         "stage_channels": [_vote(shapes, STAGE_CHANNELS, s) for s in range(3)],
         "stage_depths": depths,
         "out_stages": list(range(map_taps)),
+        "num_groups": num_groups,
         "weight_standardization": weight_standardization,
     }
 

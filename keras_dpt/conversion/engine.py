@@ -110,26 +110,27 @@ def translate(rules, ignore, specs):
 
     Returns: `{variable path: Write}` and a list of problems, each naming the tensors it is about.
     """
-    writes, problems, used = {}, [], set()
+    writes, problems = {}, []
     wanted = [name for name in specs if not matches(ignore, name)]
+    unused = dict.fromkeys(wanted, "no rule uses this tensor")
     for name, rule in product(wanted, rules):
         parsed = (parse(source, name) for source in rule.sources)
         numbers = next((found for found in parsed if found is not None), None)
         if numbers is None:
             continue
-        used.add(name)
         path = fill(rule.variable, numbers)
         sources = tuple(fill(source, numbers) for source in rule.sources)
+        if missing := [source for source in sources if source not in specs]:
+            unused[name] = f"of no use without {', '.join(missing)}"
+            continue
+        unused.pop(name, None)
         if path in writes and writes[path].sources != sources:
             problems.append(f"{path}: {writes[path].sources} and {sources} both make it")
-        elif all(source in specs for source in sources):
-            shape = _result_shape(rule.transform, [specs[source].shape for source in sources])
-            writes[path] = Write(path, sources, rule.transform, shape)
-    for name in wanted:
-        if name not in used:
-            problems.append(f"{name} {specs[name].shape}: no rule uses this tensor")
-        elif specs[name].dtype not in FLOATS:
+        shape = _result_shape(rule.transform, [specs[source].shape for source in sources])
+        writes[path] = Write(path, sources, rule.transform, shape)
+        if specs[name].dtype not in FLOATS:
             problems.append(f"{name}: {specs[name].dtype} is not a floating-point dtype")
+    problems += [f"{name} {specs[name].shape}: {reason}" for name, reason in unused.items()]
     return writes, problems
 
 

@@ -68,19 +68,16 @@ def config_from(specs, hf_config=None):
             )
     taps = config.get("backbone_out_indices")
     writes, _ = translate(RULES, IGNORE, specs)
-    architecture = read_depth(
+    return read_depth(
         shapes_of(writes),
         readout=config.get("readout_type", "ignore"),
         num_heads=config.get("num_attention_heads"),
         # The hybrid's first two entries are placeholders: it taps ResNet stages there.
         out_indices=taps[len(config.get("neck_ignore_stages", ())) :] if taps else None,
         layer_norm_epsilon=config.get("layer_norm_eps", 1e-12),
+        num_groups=(config.get("backbone_config") or {}).get("num_groups", 32),
         weight_standardization="variance",
     )
-    if architecture["encoder"] == "ViTHybridEncoder":
-        groups = (config.get("backbone_config") or {}).get("num_groups", 32)
-        architecture["encoder_config"]["num_groups"] = groups
-    return architecture
 
 
 def image_from(architecture, hf_image=None):
@@ -97,10 +94,21 @@ def image_from(architecture, hf_image=None):
         "keep_aspect_ratio": settings.get("keep_aspect_ratio", False),
         # Whatever the processor is content with, the network needs multiples of 32.
         "multiple_of": math.lcm(32, settings.get("ensure_multiple_of") or 1),
-        "resize": "bicubic_antialias",
+        "resize": _resample(settings.get("resample")),
         "mean": _common(settings.get("image_mean", 0.5)) if normalize else 0.0,
         "std": _common(settings.get("image_std", 0.5)) if normalize else 1.0,
     }
+
+
+def _resample(code):
+    """Our name for one of Pillow's filters; transformers' default is bicubic."""
+    names = {None: "bicubic_antialias", 2: "bilinear_antialias", 3: "bicubic_antialias"}
+    if code not in names:
+        raise WeightsError(
+            f"preprocessor_config.json says resample = {code!r}; only 2 (bilinear) and 3 (bicubic) "
+            "are supported."
+        )
+    return names[code]
 
 
 def _common(values):

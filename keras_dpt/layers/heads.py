@@ -28,7 +28,16 @@ class DepthHead(keras.layers.Layer):
         self.conv2 = keras.layers.Conv2D(
             channels[1], 3, padding="same", activation="relu", dtype=dtype, name="conv2"
         )
-        self.conv3 = keras.layers.Conv2D(1, 1, activation="relu", dtype="float32", name="conv3")
+        self.conv3 = keras.layers.Conv2D(
+            1,
+            1,
+            activation="relu",
+            # A fresh head starts near 1 everywhere: where this ReLU is silent, nothing learns.
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=1e-3),
+            bias_initializer="ones",
+            dtype="float32",
+            name="conv3",
+        )
 
     def build(self, input_shape):
         self.conv1.build(input_shape)

@@ -150,16 +150,28 @@ def _nth_smallest(x, valid, n):
     return ops.take_along_axis(ordered, n[:, None], axis=1)
 
 
+def _median(x, valid):
+    """The lower median of the valid values of each row of `(B, N)`, as `(B, 1)`; 0 if none is.
+
+    Its gradient goes to the pixels that have this value. Without it the loss would not be blind to
+    shifts, and push predictions until the head's ReLU has silenced all of them.
+    """
+    count = _count(valid)
+    median = _nth_smallest(x, valid, ops.maximum(count - 1, 0) // 2)
+    median = ops.where(count[:, None] > 0, median, 0.0)
+    here = ops.logical_and(valid, ops.stop_gradient(x) == median)
+    mean = ops.sum(ops.where(here, x, 0.0), axis=1) / _at_least_one(_count(here))
+    return median + (mean - ops.stop_gradient(mean))[:, None]
+
+
 def _normalize(x, valid):
     """Zero median and unit mean absolute deviation over the valid pixels of each map."""
     flat, flat_valid = _flat(x), _flat(valid)
-    count = _count(flat_valid)
-    median = _nth_smallest(flat, flat_valid, ops.maximum(count - 1, 0) // 2)
-    median = ops.where(count[:, None] > 0, median, 0.0)
+    median = _median(flat, flat_valid)
     deviation = ops.abs(ops.where(flat_valid, flat - median, 0.0))
-    scale = ops.sum(deviation, axis=1) / _at_least_one(count)
-    # A constant map has no scale: it stays at zero instead of dividing by it.
-    scale = ops.maximum(scale, 1e-6)[:, None, None]
+    scale = ops.sum(deviation, axis=1) / _at_least_one(_count(flat_valid))
+    # A constant map has no scale; it is shifted to zero and left at that.
+    scale = ops.where(scale > 1e-6, scale, 1.0)[:, None, None]
     return ops.where(valid, (x - median[:, :, None]) / scale, 0.0)
 
 

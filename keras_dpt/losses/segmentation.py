@@ -1,4 +1,4 @@
-"""Losses for segmentation. One rule of validity: the label is a class, the sample weight above 0."""
+"""Losses for segmentation. Pixels of unknown class and of sample weight 0 do not count."""
 
 import keras
 from keras import ops
@@ -34,7 +34,7 @@ class SegmentationLoss(keras.losses.Loss):
         self.ignore_index = ignore_index
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        labels = without_channel(ops.convert_to_tensor(y_true))
+        labels = ops.cast(without_channel(ops.convert_to_tensor(y_true)), "int32")
         if sample_weight is not None:
             sample_weight = per_pixel(sample_weight, labels)
             unknown = ops.full_like(labels, self.ignore_index)

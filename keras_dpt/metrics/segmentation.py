@@ -18,8 +18,8 @@ class MeanIoU(keras.metrics.MeanIoU):
     """Mean over classes of intersection / union, counted over all pixels seen since the reset.
 
     Classes that appear neither in labels nor in predictions have no such ratio and are left out of
-    the mean; a class that is only predicted counts as 0. Keras's own metric, which this extends,
-    takes labels and predictions of one size and truncates fractional sample weights.
+    the mean; a class that is only predicted counts as 0. Keras's own metric, whose ratio this uses,
+    takes class ids instead of logits of any size, and integer sample weights.
 
     Args:
         num_classes: classes of the model.
@@ -33,9 +33,11 @@ class MeanIoU(keras.metrics.MeanIoU):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         labels, classes, weight = _pixels(y_true, y_pred, sample_weight, self.ignore_index)
-        super().update_state(
-            ops.reshape(labels, (-1,)), ops.reshape(classes, (-1,)), ops.reshape(weight, (-1,))
-        )
+        # Not Keras's: its scatter asks JAX for 64-bit indices, which JAX warns of.
+        cells = ops.reshape(labels * self.num_classes + classes, (-1,))
+        counts = ops.segment_sum(ops.reshape(weight, (-1,)), cells, self.num_classes**2)
+        counts = ops.reshape(counts, (self.num_classes, self.num_classes))
+        self.total_cm.assign_add(ops.cast(counts, self.total_cm.dtype))
 
     def per_class(self):
         """Intersection / union of each class, `(num_classes,)` float64; NaN where it has none."""

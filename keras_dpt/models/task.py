@@ -1,5 +1,7 @@
 """What all tasks share: any data in `fit`, and the way from photos to predictions."""
 
+from contextlib import contextmanager
+
 import keras
 import numpy as np
 
@@ -38,12 +40,23 @@ class DPTTask(FromPreset):
             x = _Preprocessed(x, self.preprocess_samples)
         return keras.Model.evaluate(self, x, *args, **kwargs)
 
-    def predict_image(self, image):
+    def save_task_weights(self, filepath):
+        """keras-hub's, without the optimizer's state: a preset is not a training to resume."""
+        with _without_optimizer(self):
+            super().save_task_weights(filepath)
+
+    def load_task_weights(self, filepath):
+        """keras-hub's, without the optimizer's state, of which Keras would say that it is missing."""
+        with _without_optimizer(self):
+            super().load_task_weights(filepath)
+
+    def predict_image(self, image, **options):
         """Predict for one photo.
 
         Args:
             image: path, PIL image, or array `(H, W)`, `(H, W, 3)` or `(H, W, 4)`, 8 or 16 bit or
                 float in [0, 1].
+            **options: what `predict_images` takes beside images.
 
         Returns:
             What `predict_images` gives for one photo.
@@ -51,7 +64,7 @@ class DPTTask(FromPreset):
         Raises:
             keras_dpt.ImageError: the image cannot be read or has values out of range.
         """
-        return self.predict_images([image], batch_size=1)[0]
+        return self.predict_images([image], **{"batch_size": 1} | options)[0]
 
     def predict_images(self, images, batch_size=4):
         """Predict for photos of any sizes; those that get the same input size share batches.
@@ -66,27 +79,55 @@ class DPTTask(FromPreset):
         Raises:
             keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
         """
-        if not isinstance(images, list | tuple):
-            raise TypeError(
-                "`predict_images` takes a list of images, `predict_image` a single one; received "
-                f"{type(images).__name__}."
-            )
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` has to be at least 1; received {batch_size}.")
-        converter = getattr(self.preprocessor, "image_converter", None) or DPTImageConverter()
+        check_images(images, batch_size)
+        converter = self.converter_of_photos()
         inputs, sizes = [], []
         for image in images:
             pixels = read_image(image)
             sizes.append(pixels.shape[:2])
             inputs.append(converter.convert(pixels))
-
         predictions = [None] * len(inputs)
+        for i, output in self.network_outputs(inputs, batch_size):
+            predictions[i] = self.postprocess(output, sizes[i])
+        return predictions
+
+    def converter_of_photos(self):
+        """The preprocessor's `DPTImageConverter`, or one with default arguments."""
+        return getattr(self.preprocessor, "image_converter", None) or DPTImageConverter()
+
+    def network_outputs(self, inputs, batch_size):
+        """Run images that are ready for the network, in batches of equal shapes.
+
+        Args:
+            inputs: list of `(h, w, 3)` float arrays.
+            batch_size: the most that go through the network at once.
+
+        Yields: index into `inputs` and the output for it, `(h, w, C)`, batch by batch.
+        """
         for batch in _batches([x.shape for x in inputs], batch_size):
             # Not `Task.predict_on_batch`: these images are already converted.
             outputs = keras.Model.predict_on_batch(self, np.stack([inputs[i] for i in batch]))
-            for i, output in zip(batch, np.asarray(outputs), strict=True):
-                predictions[i] = self.postprocess(output, sizes[i])
-        return predictions
+            yield from zip(batch, np.asarray(outputs), strict=True)
+
+
+def check_images(images, batch_size):
+    """Raise TypeError or ValueError for what `predict_images` cannot take."""
+    if not isinstance(images, list | tuple):
+        raise TypeError(
+            "`predict_images` takes a list of images, `predict_image` a single one; received "
+            f"{type(images).__name__}."
+        )
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` has to be at least 1; received {batch_size}.")
+
+
+@contextmanager
+def _without_optimizer(model):
+    optimizer, model.optimizer = model.optimizer, None
+    try:
+        yield
+    finally:
+        model.optimizer = optimizer
 
 
 class _Preprocessed(keras.utils.PyDataset):

@@ -17,6 +17,7 @@ ATTEMPTS = 4
 PAUSE = 0.5  # seconds before the second attempt, doubled before each later one
 REFUSALS = frozenset(range(400, 500)) - {408, 429}  # those two mean: not now
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of data
+FORBIDDEN = "KERAS_DPT_OFFLINE or HF_HUB_OFFLINE forbids the network"
 
 
 def is_offline():
@@ -74,9 +75,8 @@ def download(url, path, sha256=None, progress=None):
 
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    by_hand = f"Fetch {url} with other means and put it at {path}."
     if is_offline():
-        raise WeightsError(f"KERAS_DPT_OFFLINE or HF_HUB_OFFLINE forbids the network. {by_hand}")
+        raise WeightsError(f"{FORBIDDEN}. Fetch {url} by other means and put it at {path}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     if sha256 is None:
         part.unlink(missing_ok=True)
@@ -166,10 +166,9 @@ def download_from_hub(repo, file, optional=False):
         known = huggingface_hub.try_to_load_from_cache(repo, file)
         if optional and known is not None and not isinstance(known, str):
             return None  # the cache remembers that the repository has none
-        why = "KERAS_DPT_OFFLINE or HF_HUB_OFFLINE forbids the network" if is_offline() else ""
+        why = FORBIDDEN if is_offline() else f"the hub does not answer ({_reason(error.__cause__)})"
         raise WeightsError(
-            f"Can't fetch {address}: {why or 'the hub does not answer'}, and the hub's cache does "
-            "not have it."
+            f"Can't fetch {address}: {why}, and the hub's cache does not have it."
         ) from error
     except EntryNotFoundError as error:
         if optional:

@@ -1,6 +1,7 @@
-"""Checkpoints for tests: the names and shapes of the public ones, and small ones of their layout."""
+"""Checkpoints for tests: names and shapes of the public ones, and small ones of their layout."""
 
 import json
+import math
 import re
 from pathlib import Path
 from unittest import mock
@@ -9,6 +10,8 @@ import keras
 import numpy as np
 from safetensors.numpy import save_file
 
+from keras_dpt.conversion import isl_org
+from keras_dpt.conversion.architecture import original_image
 from keras_dpt.conversion.engine import Spec
 from keras_dpt.models.depth import DPTDepth
 
@@ -60,3 +63,50 @@ def variable_shapes(preset):
     with compiling, keras.StatelessScope(initialize_variables=False):
         network = DPTDepth.from_architecture(preset, dtype="float32")
         return {variable.path: tuple(variable.shape) for variable in network.weights}
+
+
+class FakeNetwork:
+    """Stands for a network where only its way through conversion matters: quick on any backend."""
+
+    def __init__(self, preset):
+        self.preset = preset
+        self.weights = [FakeVariable(*item) for item in variable_shapes(preset).items()]
+
+    def count_params(self):
+        return sum(math.prod(variable.shape) for variable in self.weights)
+
+    def save_to_preset(self, folder):
+        (Path(folder) / "config.json").write_text('{"registered_name": "keras_dpt>DPTBackbone"}')
+        np.savez(Path(folder) / "fake.npz", **{v.path: v.value for v in self.weights})
+
+
+class FakeVariable:
+    def __init__(self, path, shape):
+        self.path, self.shape, self.value = path, shape, np.zeros(shape, "float32")
+
+    def assign(self, value):
+        self.value = np.array(value)
+
+
+def small_preset(name="small", sources=(), **task_config):
+    """A preset whose network is that of `small_tensors`."""
+    kind = {"kind": "metric_depth" if task_config else "relative_inverse_depth"}
+    specs = {key: Spec(x.shape, str(x.dtype)) for key, x in small_tensors().items()}
+    architecture = isl_org.config_from(specs)
+    architecture["task_config"] |= kind | task_config
+    return {
+        "name": name,
+        "task": "depth",
+        "architecture": architecture,
+        "image": original_image(architecture),
+        "output": kind | {"unit": "m" if task_config else None},
+        "parameters": 1,
+        "weights": "complete",
+        "sources": list(sources),
+        "weights_license": "MIT",
+        "license_evidence": "made for a test",
+        "commercial_ok": True,
+        "training_data": "none",
+        "notes": [],
+        "parity": {},
+    }

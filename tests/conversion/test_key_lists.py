@@ -1,4 +1,4 @@
-"""The public checkpoints' tensors, all of them, fit the networks of the presets, and nothing else."""
+"""The public checkpoints fit the networks of the presets: all tensors, all variables, no other."""
 
 import functools
 import math
@@ -60,11 +60,8 @@ def test_every_tensor_and_every_variable_once(keys, preset):
 
 
 def one_of_each(keys):
-    """The first and the last tensor among those whose names differ in numbers only."""
-    kinds = {}
-    for name in key_list(keys):
-        kinds.setdefault(re.sub(r"\d+", "#", name), []).append(name)
-    return sorted({name for names in kinds.values() for name in (names[0], names[-1])})
+    """The last tensor among those whose names differ in numbers only."""
+    return {re.sub(r"\d+", "#", name): name for name in key_list(keys)}.values()
 
 
 def used_tensors(keys, names):
@@ -72,13 +69,13 @@ def used_tensors(keys, names):
     return [name for name in names if not matches(ignore, name)]
 
 
-def assert_dropping_and_bending_fail(keys, names):
+def assert_dropping_and_bending_fail(keys, names, axes):
     for name in used_tensors(keys, names):
         specs = key_list(keys)
         spec = specs.pop(name)
         with pytest.raises(WeightsError, match=re.escape(name) + r"\b"):
             convert_shapes(specs)
-        for axis in range(len(spec.shape)):
+        for axis in axes[: len(spec.shape)]:
             shape = (*spec.shape[:axis], spec.shape[axis] + 1, *spec.shape[axis + 1 :])
             with pytest.raises(WeightsError, match=re.escape(f"{name} {shape}")):
                 convert_shapes(specs | {name: Spec(shape, spec.dtype)})
@@ -87,17 +84,17 @@ def assert_dropping_and_bending_fail(keys, names):
 @pytest.mark.parametrize("keys", ["isl_hybrid", "hf_base"])
 def test_a_dropped_or_bent_tensor_is_named(keys):
     names = one_of_each(keys)
-    assert len(names) > 50
-    assert_dropping_and_bending_fail(keys, names)
+    assert len(names) > 25
+    assert_dropping_and_bending_fail(keys, names, axes=[0])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("keys", sorted({keys for keys, _ in FITS}))
+@pytest.mark.parametrize("keys", ["isl_large", "hf_hybrid"])
 def test_any_dropped_or_bent_tensor_is_named(keys):
-    assert_dropping_and_bending_fail(keys, key_list(keys))
+    assert_dropping_and_bending_fail(keys, key_list(keys), axes=[0, 1, 2, 3])
 
 
-@pytest.mark.parametrize("keys", ["isl_large", "isl_hybrid", "hf_large", "hf_hybrid"])
+@pytest.mark.parametrize("keys", ["isl_hybrid", "hf_base"])
 def test_an_added_tensor_is_named(keys):
     specs = key_list(keys)
     additions = {}
@@ -105,7 +102,7 @@ def test_an_added_tensor_is_named(keys):
         renumbered = re.sub(r"\.\d+\.", ".77.", name, count=1)
         additions |= dict.fromkeys((name + "2", "more." + name, renumbered), specs[name])
     additions = {name: spec for name, spec in additions.items() if name not in specs}
-    assert len(additions) > 100
+    assert len(additions) > 50
     for name, spec in additions.items():
         with pytest.raises(WeightsError, match=re.escape(name)):
             convert_shapes(specs | {name: spec})

@@ -1,0 +1,383 @@
+"""Semantic segmentation: the backbone, a head per class, and the way from a photo to labels."""
+
+import keras
+import keras_hub
+import numpy as np
+from keras import ops
+
+from keras_dpt.errors import LabelError
+from keras_dpt.image_converter import DPTImageConverter
+from keras_dpt.label_map import (
+    LabelMap,
+    check_class_names,
+    check_ignore_index,
+    check_palette,
+    default_palette,
+)
+from keras_dpt.labelling import label_pixels, linear_weights, resized_tiles
+from keras_dpt.layers.heads import SegmentationHead
+from keras_dpt.losses.segmentation import SegmentationLoss
+from keras_dpt.metrics.segmentation import MeanIoU, PixelAccuracy
+from keras_dpt.models.backbone import DPTBackbone
+from keras_dpt.models.task import DPTTask, check_images
+from keras_dpt.ops.resize import resize_like
+from keras_dpt.pictures import read_image
+from keras_dpt.preprocessor import DPTSegmentationPreprocessor
+
+# Multi-scale inference of the paper, together with flipping.
+PAPER_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
+    """Semantic segmentation with a Dense Prediction Transformer.
+
+    While it learns, a second head of the same build predicts the classes from an earlier map, and
+    its loss is added with a small weight; at inference it is not run. It looks at `P2`, the result
+    of the penultimate fusion block, as the paper has it. (The original's code holds such a head
+    without a line that runs it; transformers runs it on `P1`, the result of the last block. Both
+    maps have the same width, so the head's official weights fit either way.)
+
+    Args:
+        backbone: a `DPTBackbone`; the paper's has `use_batch_norm=True`.
+        num_classes: classes to tell apart.
+        preprocessor: a `DPTSegmentationPreprocessor`; `None` if images come ready for the network.
+        auxiliary: whether there is a second head; `False` builds nothing of it.
+        auxiliary_weight: weight of its loss.
+        dropout: share of values dropped before each head's last convolution, in training.
+        class_names: one name per class; left out, "class 0" and so on.
+        palette: one RGB colour, 0 to 255, per class; left out, `label_map.default_palette`.
+        ignore_index: label of pixels whose class is unknown; they count in no loss and no metric.
+
+    Inputs: `(B, H, W, 3)` float in [-1, 1], sides multiples of 32; any size on the same model.
+    Returns: logits `(B, H, W, num_classes)` float32. With `training=True` and an auxiliary head, a
+        dict of those, "logits", and of that head's, "auxiliary", `(B, H / 4, W / 4, num_classes)`.
+        `predict_image` and `predict_images` take photos instead and return `LabelMap`s of the
+        photos' sizes.
+    Raises: LabelError: (a ValueError) `num_classes` is missing, or names, colours or `ignore_index`
+        do not go with it.
+    Source: Ranftl et al. 2021 (arXiv 2103.13413), sections 3 and 4.2.
+
+    Example:
+
+    ```python
+    model = keras_dpt.DPTSegmentation.from_preset("dpt_mini_camvid")
+    labels = model.predict_image("street.jpg")
+    labels.overlay("street.jpg").save("overlay.png")
+    ```
+    """
+
+    backbone_cls = DPTBackbone
+    preprocessor_cls = DPTSegmentationPreprocessor
+
+    def __init__(
+        self,
+        backbone,
+        num_classes=None,
+        preprocessor=None,
+        auxiliary=True,
+        auxiliary_weight=0.2,
+        dropout=0.1,
+        class_names=None,
+        palette=None,
+        ignore_index=255,
+        **kwargs,
+    ):
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise LabelError(
+                f"`num_classes` has to be the number of classes to tell apart; got {num_classes}."
+            )
+        check_ignore_index(ignore_index, num_classes)
+        if class_names is None:
+            class_names = [f"class {i}" for i in range(num_classes)]
+        if len(class_names) != num_classes:
+            raise LabelError(f"{len(class_names)} class_names for {num_classes} classes.")
+        if palette is None:
+            palette = default_palette(num_classes)
+
+        # === Config, first: `Task.__init__` already compiles ===
+        self.num_classes = num_classes
+        self.auxiliary = auxiliary
+        self.auxiliary_weight = auxiliary_weight
+        self.dropout = dropout
+        self.class_names = check_class_names(class_names)
+        self.palette = check_palette(palette, num_classes)
+        self.ignore_index = ignore_index
+
+        # === Layers ===
+        def head(name, **kwargs):
+            return SegmentationHead(
+                num_classes,
+                backbone.fusion_channels,
+                dropout,
+                dtype=backbone.dtype_policy,
+                name=name,
+                **kwargs,
+            )
+
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        self.head = head("segmentation_head")
+
+        # === Functional model ===
+        outputs = self.head(backbone(backbone.input)["P1"])
+        keras_hub.models.Task.__init__(self, inputs=backbone.input, outputs=outputs, **kwargs)
+
+        # Beside the functional model, so that inference knows nothing of it.
+        if auxiliary:
+            self.auxiliary_head = head("auxiliary_head", factor=1)
+            self.auxiliary_head.build(backbone.output["P2"].shape)
+
+    def call(self, inputs, training=None, **kwargs):
+        if not (training and self.auxiliary):
+            return super().call(inputs, training=training, **kwargs)
+        pyramid = self.backbone(inputs, training=True)
+        return {
+            "logits": self.head(pyramid["P1"], training=True),
+            "auxiliary": self.auxiliary_head(pyramid["P2"], training=True),
+        }
+
+    def compile(self, optimizer="auto", loss="auto", *, metrics="auto", steps=None, **kwargs):
+        """Configure training, with the paper's defaults.
+
+        Args:
+            optimizer: "auto" is SGD with momentum 0.9 and learning rate 0.002, which falls to 0
+                over `steps` as (1 - step / steps) ** 0.9, or stays if `steps` is not given.
+            loss: "auto" is `SegmentationLoss`. Whatever it is, the auxiliary head's is added to it
+                with `auxiliary_weight`.
+            metrics: "auto" is `MeanIoU` and `PixelAccuracy`.
+            steps: how many batches the training will have in all.
+            **kwargs: as in `keras.Model.compile`.
+        """
+        if isinstance(optimizer, str) and optimizer == "auto":
+            rate = 0.002
+            if steps is not None:
+                rate = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0, power=0.9)
+            optimizer = keras.optimizers.SGD(rate, momentum=0.9)
+        if isinstance(loss, str) and loss == "auto":
+            loss = SegmentationLoss(self.ignore_index)
+        if isinstance(metrics, str) and metrics == "auto":
+            metrics = [MeanIoU(self.num_classes, self.ignore_index)]
+            metrics += [PixelAccuracy(self.ignore_index)]
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if not isinstance(y_pred, dict):
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
+        auxiliary = resize_like(y_pred["auxiliary"], y)
+        auxiliary_loss = super().compute_loss(x, y, auxiliary, sample_weight, training)
+        for extra in self.losses:  # regularisation, which both have: once is enough
+            auxiliary_loss = auxiliary_loss - ops.sum(extra)
+        return loss + self.auxiliary_weight * auxiliary_loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        y_pred = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def preprocess_samples(self, x, y=None, sample_weight=None):
+        if hasattr(y, "shape"):
+            y = self._checked_labels(y)
+        return super().preprocess_samples(x, y, sample_weight)
+
+    def predict_images(self, images, batch_size=4, scales=(1.0,), flip=False, sliding_window=None):
+        """Label photos of any sizes; those that get the same input size share batches.
+
+        The paper's numbers are with `scales=PAPER_SCALES, flip=True`, twelve looks at each photo
+        whose class probabilities are averaged.
+
+        Args:
+            images: list of what `predict_image` takes.
+            batch_size: the most images that go through the network at once.
+            scales: sizes, relative to the preprocessor's, in which a photo is looked at.
+            flip: whether to look at its mirror image, too.
+            sliding_window: cut the photo into windows of this side, in pixels of the photo, and
+                predict each like a photo of its own: finds details that shrinking a large photo
+                would lose, and needs no more memory than one window. Windows overlap by at least a
+                third; each pixel is labelled by the window whose centre is nearest.
+
+        Returns:
+            List of `LabelMap`s of the photos' sizes, in the order of `images`.
+
+        Raises:
+            keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
+        """
+        scales = tuple(scales)
+        if not scales or not all(scale > 0 for scale in scales):
+            raise ValueError(f"`scales` has to be numbers above 0; received {scales}.")
+        if sliding_window is not None and sliding_window < 32:
+            raise ValueError(f"`sliding_window` has to be at least 32; received {sliding_window}.")
+        if scales == (1.0,) and not flip and sliding_window is None:
+            return super().predict_images(images, batch_size)
+        check_images(images, batch_size)
+        images = [read_image(image) for image in images]
+        return [self._look(x, batch_size, scales, flip, sliding_window) for x in images]
+
+    def postprocess(self, output, size):
+        """Make a `LabelMap` of `size` `(height, width)` from logits for one image, `(h, w, C)`."""
+        return self._label_map(*label_pixels(output, size))
+
+    def get_config(self):
+        return super().get_config() | {
+            "num_classes": self.num_classes,
+            "auxiliary": self.auxiliary,
+            "auxiliary_weight": self.auxiliary_weight,
+            "dropout": self.dropout,
+            "class_names": self.class_names,
+            "palette": self.palette,
+            "ignore_index": self.ignore_index,
+        }
+
+    @classmethod
+    def from_preset(cls, preset, load_weights=True, num_classes=None, **kwargs):
+        """Load a model; see `keras_dpt.DPTBackbone.from_preset` for what `preset` can be.
+
+        Args:
+            preset: a segmentation preset; or one of another task, of which the backbone is taken.
+            load_weights: `False` builds the architecture with fresh weights.
+            num_classes: classes of your own: the last convolution of both heads starts anew for
+                them, every other weight is the preset's. Needed if the preset is of another task.
+            **kwargs: override constructor arguments, such as `class_names`; `dtype` sets the dtype
+                policy of all layers.
+        """
+        if num_classes is None:
+            return super().from_preset(preset, load_weights, **kwargs)
+        own = {"class_names", "palette", "compile"}
+        given = {key: value for key, value in kwargs.items() if key in own}
+        rest = {key: value for key, value in kwargs.items() if key not in own}
+        if load_weights:
+            # keras-hub, told of `num_classes`, would leave out all weights of both heads.
+            try:
+                return super().from_preset(preset, **rest)._for_classes(num_classes, **given)
+            except LabelError:
+                pass  # of another task: it knows no number of classes
+        return super().from_preset(preset, load_weights, num_classes=num_classes, **kwargs)
+
+    @classmethod
+    def from_architecture(cls, preset, dtype=None, **kwargs):
+        """Build from a preset (see `keras_dpt.presets`), with fresh weights.
+
+        Of a preset of another task, only backbone and image geometry are taken.
+        """
+        parts = {
+            "backbone": DPTBackbone.from_architecture(preset, dtype=dtype),
+            "preprocessor": DPTSegmentationPreprocessor(DPTImageConverter(**preset["image"])),
+        }
+        if preset["task"] == "segmentation":
+            parts |= preset["architecture"]["task_config"]
+            if kwargs.get("num_classes", parts["num_classes"]) == parts["num_classes"]:
+                parts |= {key: preset["output"][key] for key in ("class_names", "palette")}
+        return cls(**parts | kwargs)
+
+    def _for_classes(self, num_classes, class_names=None, palette=None, **kwargs):
+        """A model around the same backbone, with last convolutions for other classes."""
+        config = {"num_classes": num_classes, "class_names": class_names, "palette": palette}
+        config = self.get_config() | config | kwargs
+        config |= {"backbone": self.backbone, "preprocessor": self.preprocessor}
+        model = type(self)(**config)
+        pairs = [(self.head, model.head)]
+        if self.auxiliary:
+            pairs.append((self.auxiliary_head, model.auxiliary_head))
+        for old, new in pairs:
+            new.conv1.set_weights(old.conv1.get_weights())
+            new.norm.set_weights(old.norm.get_weights())
+        return model
+
+    def _label_map(self, labels, confidence):
+        return LabelMap(
+            labels, self.class_names, self.palette, confidence, ignore_index=self.ignore_index
+        )
+
+    def _look(self, pixels, batch_size, scales, flip, side):
+        """`LabelMap` of one photo `(H, W, 3)`, from several looks at it."""
+        labels = confidence = None
+        rows, columns = (windows(length, side) for length in pixels.shape[:2])
+        for row, row_core in rows:
+            for column, column_core in columns:
+                window = pixels[row, column]
+                scores = self._log_probabilities(window, batch_size, scales, flip)
+                found, sure = label_pixels(scores, window.shape[:2])
+                if labels is None:
+                    labels = np.empty(pixels.shape[:2], found.dtype)
+                    confidence = np.empty(pixels.shape[:2], "float32")
+                inside = (
+                    slice(row_core.start - row.start, row_core.stop - row.start),
+                    slice(column_core.start - column.start, column_core.stop - column.start),
+                )
+                labels[row_core, column_core] = found[inside]
+                confidence[row_core, column_core] = sure[inside]
+        return self._label_map(labels, confidence)
+
+    def _log_probabilities(self, pixels, batch_size, scales, flip):
+        """Logarithm of class probabilities, averaged over looks: `(h, w, C)` of the largest one."""
+        converter = self.converter_of_photos()
+        total = None
+        for scale in sorted(scales, reverse=True):
+            image = converter.convert(pixels, scale)
+            looks = [image, image[:, ::-1]] if flip else [image]
+            for i, output in self.network_outputs(looks, batch_size):
+                output = _softmax(output[:, ::-1] if i else output)
+                if total is None:
+                    total = output
+                elif total.shape == output.shape:
+                    total += output
+                else:
+                    for tile in resized_tiles(output, total.shape[:2], linear_weights):
+                        total[tile[0], tile[1]] += tile[2]
+        total /= len(scales) * (2 if flip else 1)
+        return np.log(np.maximum(total, 1e-30, out=total), out=total)
+
+    def _checked_labels(self, y):
+        """The labels `y`, or a `LabelError` if one of them is no class of this model."""
+        if len(y.shape) == 4 and y.shape[-1] not in (1, None):
+            return y  # one number per class, for a loss of the user's own
+        if type(y).__module__.startswith("tensorflow"):
+            import tensorflow as tf
+
+            if not tf.executing_eagerly():
+
+                def check(labels):
+                    self._check_labels(labels)
+                    return labels
+
+                checked = tf.numpy_function(check, [y], y.dtype)
+                checked.set_shape(y.shape)
+                return checked
+        self._check_labels(np.asarray(y) if hasattr(y, "__array__") else ops.convert_to_numpy(y))
+        return y
+
+    def _check_labels(self, labels):
+        wrong = ((labels < 0) | (labels >= self.num_classes)) & (labels != self.ignore_index)
+        if wrong.any():
+            raise LabelError(
+                f"Labels have to be classes from 0 to {self.num_classes - 1}, or "
+                f"{self.ignore_index} where unknown; received {labels[wrong][0]}. Renumber them."
+            )
+
+
+def windows(length, side):
+    """Where windows lie along one axis, and which part of it each one labels.
+
+    Args:
+        length: of the axis, in pixels.
+        side: of a window; `None` for one window as long as the axis.
+
+    Returns: list of pairs of slices. Windows are `side` long (or the axis, if that is shorter) and
+        overlap by a third or more; their parts, cut in the middle of overlaps, make up the axis.
+    """
+    side = length if side is None else min(side, length)
+    count = 1 if side == length else 1 + -(-(length - side) // max(1, side * 2 // 3))
+    starts = [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
+    cuts = [(a + side + b) // 2 for a, b in zip(starts, starts[1:], strict=False)]
+    edges = [0, *cuts, length]
+    return [
+        (slice(start, start + side), slice(*part))
+        for start, part in zip(starts, zip(edges, edges[1:], strict=False), strict=True)
+    ]
+
+
+def _softmax(logits):
+    """Class probabilities of logits `(h, w, C)`, float32."""
+    values = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    values /= values.sum(axis=-1, keepdims=True)
+    return values

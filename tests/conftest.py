@@ -1,0 +1,23 @@
+"""What all tests share: a quick compiler, and the same random numbers every time."""
+
+import os
+import sys
+
+import pytest
+
+# KERAS_BACKEND picks the backend. TensorFlow is always there, keras-hub needs it: keep it quiet.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def pytest_configure(config):
+    # The default suite compiles hundreds of tiny functions and runs each once: on JAX, optimising
+    # them takes five times as long as it could ever save. Full-size runs want it.
+    if "not slow" in config.getoption("markexpr"):
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Seed everything random, if Keras was imported; tests of plain NumPy need not import it."""
+    if keras := sys.modules.get("keras"):
+        keras.utils.set_random_seed(0)

@@ -1,0 +1,66 @@
+import keras
+import numpy as np
+import pytest
+import tiny
+from contracts import arrays, check_layer
+
+from keras_dpt.layers.heads import DepthHead, InverseToDepth
+from keras_dpt.ops.resize import resize_bilinear
+
+from .reference import conv_same, relu, weights
+
+
+def maps(height, width, channels=6):
+    return np.random.default_rng(0).normal(size=(2, height, width, channels)).astype("float32")
+
+
+def head():
+    layer = DepthHead((5, 4))
+    layer.build((None, None, None, 6))
+    return tiny.randomize(layer)
+
+
+def test_head_contract(tmp_path):
+    check_layer(head(), [(maps(4, 6),), (maps(3, 5),)], tmp_path, float32_layers=("conv3",))
+
+
+def test_head_by_its_parts():
+    layer, x = head(), maps(3, 5)
+    w = weights(layer)
+    y = conv_same(x, w["conv1/kernel"], w["conv1/bias"]).astype("float32")  # no ReLU here
+    y = arrays(resize_bilinear(y, (6, 10), align_corners=True))
+    y = relu(conv_same(y, w["conv2/kernel"], w["conv2/bias"]))
+    y = relu(conv_same(y, w["conv3/kernel"], w["conv3/bias"]))
+    np.testing.assert_allclose(arrays(layer(x)), y, atol=1e-5)
+
+
+def test_head_is_never_negative():
+    layer, x = head(), maps(3, 5)
+    layer.conv3.bias.assign([-1.0])
+    y = arrays(layer(x))
+    assert y.min() == 0 < y.max()
+
+
+def test_inverse_to_depth_contract(tmp_path):
+    batches = [(np.abs(maps(4, 6, 1)),), (np.abs(maps(3, 5, 1)),)]
+    layer = InverseToDepth(0.25, 0.5)
+    for policy in ("mixed_bfloat16", "mixed_float16"):
+        # Metres are float32 under any policy.
+        half = InverseToDepth(0.25, 0.5, dtype=policy)
+        assert keras.backend.standardize_dtype(half(batches[0][0]).dtype) == "float32"
+    check_layer(layer, batches, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "scale, shift, x, metres",
+    [
+        (0.25, 0.5, 0, 2),
+        (0.25, 0.5, 6, 0.5),
+        (0.00006016, 0.00579, 2000, 1 / (0.12032 + 0.00579)),  # KITTI
+        (0.000305, 0.1378, 1000, 1 / (0.305 + 0.1378)),  # NYU
+        (1, -5, 3, 1e8),  # below zero, infinitely far
+    ],
+)
+def test_inverse_to_depth_by_hand(scale, shift, x, metres):
+    result = InverseToDepth(scale, shift)(np.array([[x]], "float32"))
+    np.testing.assert_allclose(arrays(result), [[metres]], rtol=1e-6)

@@ -1,0 +1,55 @@
+"""The README's Python and its command lines run, with the embedded preset for the large ones."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_dpt import cli
+from keras_dpt.presets import preset_names
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with the files that the README speaks of."""
+    monkeypatch.chdir(tmp_path)
+    skimage_data = pytest.importorskip("skimage.data")
+    photo = Image.fromarray(skimage_data.astronaut()[:256, :512])
+    for name in ("photo.jpg", "holiday/beach.jpg", "frames/1.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        photo.save(name)
+    return tmp_path
+
+
+def test_python_blocks_run(workplace):
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) >= 3
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (1, 64, 64, 3)).astype("float32")
+    names = {"train_ds": (images, np.ones((1, 64, 64, 1), "float32"))}
+    for block in blocks:
+        block = block.replace("dpt_hybrid", "dpt_mini_nyuv2")
+        # Training on the network's full input size would take long; the steps are the same.
+        block = block.replace(
+            "model.fit(train_ds)", "model.preprocessor.image_size = (64, 64); model.fit(*train_ds)"
+        )
+        exec(compile(block, "README.md", "exec"), names)
+    assert Image.open("depth.png").size == (512, 256)
+    assert (workplace / "my_preset" / "config.json").is_file()
+
+
+def test_depth_command_runs(workplace):
+    (line,) = re.findall(r"^    (keras-dpt depth .*)$", README, flags=re.MULTILINE)
+    arguments = shlex.split(line.replace("dpt_hybrid", "dpt_mini_nyuv2"))[1:]
+    assert cli.main(arguments) == 0
+    assert len(list((workplace / "out").glob("*_color.png"))) == 3
+
+
+def test_the_table_names_every_preset():
+    for name in preset_names():
+        assert f"| `{name}` |" in README

@@ -1,0 +1,89 @@
+"""Tiny networks, width 32 and 4 blocks, with all the parts of the real ones."""
+
+import keras
+import numpy as np
+
+import keras_dpt
+from keras_dpt.encoders import ENCODERS
+
+# A new encoder is tested once it has a line here; a test says so if it has none.
+ENCODER_CONFIGS = {
+    "ViTEncoder": {"out_indices": (0, 1, 2, 3)},
+    "ViTHybridEncoder": {
+        "out_indices": (1, 3),
+        "stem_channels": 8,
+        "stage_channels": (16, 24, 32),
+        "stage_depths": (1, 2, 1),
+        "num_groups": 2,
+    },
+}
+
+
+def encoder(name="ViTEncoder", **overrides):
+    """An encoder of the class `name` in `ENCODERS`."""
+    config = {"num_layers": 4, "hidden_dim": 32, "num_heads": 2, "mlp_dim": 48}
+    config |= {"position_grid": (3, 4)} | ENCODER_CONFIGS[name]
+    return ENCODERS[name](**config | overrides)
+
+
+def backbone(image_encoder="ViTEncoder", **overrides):
+    """A `DPTBackbone` around an encoder, given or named."""
+    if isinstance(image_encoder, str):
+        image_encoder = encoder(image_encoder, dtype=overrides.get("dtype"))
+    widths = zip(image_encoder.taps, (8, 12, 16, 20), strict=True)
+    config = {
+        "reassemble_channels": [w if tap.has_prefix else tap.channels for tap, w in widths],
+        "fusion_channels": 16,
+    }
+    return keras_dpt.DPTBackbone(image_encoder, **config | overrides)
+
+
+def preprocessor(image_size=(64, 64), **overrides):
+    """A `DPTDepthPreprocessor` that aims at `image_size`."""
+    return keras_dpt.DPTDepthPreprocessor(keras_dpt.DPTImageConverter(image_size, **overrides))
+
+
+def depth(network="ViTEncoder", **overrides):
+    """A `DPTDepth` on a backbone, given or named by its encoder, with random weights."""
+    if isinstance(network, str):
+        network = backbone(network)
+    model = keras_dpt.DPTDepth(network, **{"head_channels": (12, 8)} | overrides)
+    return randomize(model)
+
+
+def randomize(layer, seed=0):
+    """Give a built layer or model the same weights on every backend, all of them in use.
+
+    Biases are positive and the head's kernel too, so that no ReLU shuts for good.
+    """
+    rng = np.random.default_rng(seed)
+    for variable in layer.variables:
+        name, shape = variable.path.rpartition("/")[-1], tuple(variable.shape)
+        if "seed" in name or not keras.backend.is_float_dtype(variable.dtype):
+            continue
+        if name == "kernel":
+            value = rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape)
+            value = np.abs(value) if shape[-1] == 1 else value
+        elif name in ("gamma", "moving_variance"):
+            value = rng.uniform(0.6, 1.4, shape)
+        elif name in ("bias", "beta"):
+            value = rng.uniform(0, 0.3, shape)
+        else:
+            value = rng.normal(0, 0.3, shape)
+        variable.assign(value.astype("float32"))
+    return layer
+
+
+def images(batch=2, height=64, width=64, seed=0):
+    """`(batch, height, width, 3)` float32 in [-1, 1], ready for a network."""
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-1, 1, (batch, height, width, 3)).astype("float32")
+
+
+def photos(batch=2, height=64, width=64, seed=0):
+    """`(batch, height, width, 3)` uint8: smooth, as photos are, so that resizing changes little."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / 32
+    phase = rng.uniform(0, 6, (batch, 1, 1, 3))
+    waves = np.sin(x[None, ..., None] + phase) + np.cos(y[None, ..., None] - phase)
+    return np.round(127.5 + 60 * waves).astype("uint8")

@@ -1,0 +1,229 @@
+"""Downloads over HTTP: whole, checked and resumed, or one clear error and nothing left behind."""
+
+import errno
+import hashlib
+import re
+import socket
+
+import pytest
+
+from keras_dpt.errors import WeightsError
+from keras_dpt.weights import download as module
+from keras_dpt.weights.download import check_space, download, download_from_hub, sha256_of
+
+CONTENT = bytes(range(256)) * 20_000  # 5 MB: several pieces
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def url(server):
+    server.files["/weights.pt"] = CONTENT
+    return server.url + "/weights.pt"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "weights.pt"
+
+
+def remains(path):
+    """What lies in the file's folder."""
+    return sorted(file.name for file in path.parent.iterdir()) if path.parent.exists() else []
+
+
+def test_fetches_and_checks(url, path):
+    assert download(url, path, SHA256[:8]) == path
+    assert path.read_bytes() == CONTENT and remains(path) == ["weights.pt"]
+    assert sha256_of(path) == SHA256
+
+
+def test_shows_progress(url, path, capfd):
+    download(url, path, progress=True)
+    assert "weights.pt" in capfd.readouterr().err
+    download(url, path, progress=False)
+    assert capfd.readouterr().err == ""
+
+
+def test_wrong_content_is_deleted(url, path, server):
+    server.faults = ["damage"]
+    with pytest.raises(WeightsError, match=f"should start with {SHA256[:8]}.*was deleted"):
+        download(url, path, SHA256[:8])
+    assert remains(path) == []
+
+
+def test_goes_on_where_it_was_cut(url, path, server):
+    server.faults = ["cut", "cut"]
+    download(url, path, SHA256)
+    assert path.read_bytes() == CONTENT and remains(path) == ["weights.pt"]
+    assert server.gets()[0] == "GET /weights.pt"
+    starts = [int(re.search(r"bytes=(\d+)-", request)[1]) for request in server.gets()[1:]]
+    assert len(CONTENT) * 0.3 < starts[0] <= len(CONTENT) / 2 < starts[1]
+
+
+def test_goes_on_after_an_interruption(url, path, server):
+    path.parent.mkdir()
+    part = path.with_name("weights.pt.part")
+    part.write_bytes(CONTENT[:1000])
+    download(url, path, SHA256)
+    assert server.gets() == ["GET /weights.pt bytes=1000-"]
+    assert path.read_bytes() == CONTENT and not part.exists()
+
+
+def test_an_old_part_of_another_file(url, path):
+    path.parent.mkdir()
+    part = path.with_name("weights.pt.part")
+    part.write_bytes(b"x" * 1000)
+    with pytest.raises(WeightsError, match="was deleted. Try again"):
+        download(url, path, SHA256)
+    assert remains(path) == []
+    # Without a hash nobody could tell, so nothing is taken over.
+    part.write_bytes(b"x" * 1000)
+    assert download(url, path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("length", [len(CONTENT), len(CONTENT) + 1])
+def test_a_part_that_is_whole_or_longer(url, path, length):
+    path.parent.mkdir()
+    path.with_name("weights.pt.part").write_bytes((CONTENT + b"x")[:length])
+    assert download(url, path, SHA256).read_bytes() == CONTENT
+
+
+def test_a_server_that_cannot_go_on(url, path, server):
+    server.faults = ["cut", "ignore range"]
+    assert download(url, path, SHA256).read_bytes() == CONTENT
+    assert len(server.gets()) == 2
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_passing_trouble(url, path, server, status):
+    server.faults = [status, status]
+    assert download(url, path, SHA256).read_bytes() == CONTENT
+    assert len(server.gets()) == 3
+
+
+def test_lasting_trouble(url, path, server):
+    server.faults = [500] * 100
+    with pytest.raises(WeightsError, match=r"Can't fetch http.*weights\.pt: 500.*put the file at"):
+        download(url, path, SHA256)
+    assert len(server.gets()) == module.ATTEMPTS and remains(path) == []
+
+
+def test_trouble_halfway(url, path, server):
+    server.faults = ["cut"] + [500] * 100
+    with pytest.raises(WeightsError, match="what has come is kept"):
+        download(url, path, SHA256)
+    assert remains(path) == ["weights.pt.part"]  # for the next attempt; never under its own name
+
+
+def test_not_found(path, server):
+    with pytest.raises(WeightsError, match=r"answers 404 Not Found.*put the file at .*weights\.pt"):
+        download(server.url + "/weights.pt", path, SHA256)
+    assert remains(path) == [] and len(server.gets()) == 1
+
+
+def test_no_connection(path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(WeightsError, match="Can't fetch.*put the file at"):
+        download(f"http://127.0.0.1:{port}/weights.pt", path, SHA256)
+    assert remains(path) == []
+
+
+@pytest.mark.parametrize("variable", ["KERAS_DPT_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline(url, path, server, monkeypatch, variable):
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(WeightsError, match=f"forbids the network. Fetch {url} .* at {path}"):
+        download(url, path, SHA256)
+    with pytest.raises(WeightsError, match="hf://Intel/dpt-large/model.safetensors: .*forbids"):
+        download_from_hub("Intel/dpt-large", "model.safetensors")
+    assert server.requests == []
+    monkeypatch.setenv(variable, "0")
+    assert download(url, path, SHA256) == path
+
+
+def test_too_small_a_disk(url, path, monkeypatch):
+    usage = type("Usage", (), {"free": 1_000_000})
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(WeightsError, match="5 MB are needed and 1 MB free.*KERAS_DPT_CACHE"):
+        download(url, path, SHA256)
+    assert remains(path) == []
+    check_space(path.parent, 1_000_000)  # just fits
+
+
+def test_a_disk_that_fills_up(url, path, monkeypatch):
+    class FullDisk:
+        def __init__(self, *args, **kwargs):
+            pass
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *args: None  # noqa: E731
+
+        def update(self, size):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "tqdm", FullDisk)
+    with pytest.raises(WeightsError, match="too full.*KERAS_DPT_CACHE"):
+        download(url, path, SHA256)
+    assert not path.exists()
+
+
+# ---- the hub -----------------------------------------------------------------------------------
+
+
+def test_hub_file_goes_to_the_hubs_cache(hub, server, tmp_path):
+    hub("user/repo", "model.safetensors", CONTENT)
+    path = download_from_hub("user/repo", "model.safetensors")
+    assert path.read_bytes() == CONTENT and tmp_path / "hub" in path.parents
+    before = len(server.gets())
+    assert download_from_hub("user/repo", "model.safetensors") == path
+    assert len(server.gets()) == before
+
+
+def test_hub_file_from_its_cache_without_network(hub, server, monkeypatch):
+    hub("user/repo", "model.safetensors", CONTENT)
+    path = download_from_hub("user/repo", "model.safetensors")
+    server.requests.clear()
+    monkeypatch.setenv("KERAS_DPT_OFFLINE", "1")
+    assert download_from_hub("user/repo", "model.safetensors") == path
+    assert server.requests == []
+
+
+def test_hub_damage_is_noticed(hub, server, tmp_path):
+    hub("user/repo", "model.safetensors", CONTENT)
+    server.faults = ["damage"]
+    with pytest.raises(WeightsError, match="arrived damaged.*deleted"):
+        download_from_hub("user/repo", "model.safetensors")
+    assert not any(file.name == "model.safetensors" for file in tmp_path.rglob("*"))
+    assert not any(file.stat().st_size == len(CONTENT) for file in tmp_path.rglob("*"))
+    assert download_from_hub("user/repo", "model.safetensors").read_bytes() == CONTENT
+
+
+def test_hub_without_the_file(hub, monkeypatch):
+    with pytest.raises(WeightsError, match="hf://user/repo/no.bin: there is no such file"):
+        download_from_hub("user/repo", "no.bin")
+    assert download_from_hub("user/repo", "no.bin", optional=True) is None
+    # The hub's cache remembers; what it never asked for is unknown, not absent.
+    monkeypatch.setenv("KERAS_DPT_OFFLINE", "1")
+    assert download_from_hub("user/repo", "no.bin", optional=True) is None
+    with pytest.raises(WeightsError, match="cache does not have it"):
+        download_from_hub("user/repo", "other.bin", optional=True)
+
+
+def test_hub_in_trouble(hub, server):
+    hub("user/repo", "model.safetensors", CONTENT)
+    server.faults = [500] * 100
+    with pytest.raises(WeightsError, match="Can't fetch hf://user/repo/model.safetensors: "):
+        download_from_hub("user/repo", "model.safetensors")
+    with pytest.raises(WeightsError, match="Can't fetch hf://not a name/x: "):
+        download_from_hub("not a name", "x")
+
+
+def test_hub_that_does_not_answer(monkeypatch):
+    from huggingface_hub import constants
+
+    template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client tries for 20 s
+    with pytest.raises(WeightsError, match="the hub does not answer"):
+        download_from_hub("user/repo", "model.safetensors")
