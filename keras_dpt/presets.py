@@ -14,7 +14,7 @@ from pathlib import Path
 def preset_names(task=None):
     """Names of all presets, sorted; of one task ("depth") if `task` is given."""
     names = sorted(file.stem for file in _directory().glob("*.json"))
-    return [name for name in names if task in (None, read_preset(name)["task"])]
+    return [name for name in names if task is None or read_preset(name)["task"] == task]
 
 
 def read_preset(name):

@@ -1,6 +1,5 @@
 """Turn official and Hugging Face checkpoints into keras-hub preset directories."""
 
-import gc
 import json
 import logging
 import math
@@ -51,7 +50,7 @@ def detect_source(specs):
     )
 
 
-def convert(source, out, preset=None, progress=None):
+def convert(source, out, preset=None, progress=True):
     """Make a keras-hub preset directory of a checkpoint, strictly: all of it fits, or none is kept.
 
     The architecture is read from the tensors. What they do not tell (a metric model's constants,
@@ -64,7 +63,7 @@ def convert(source, out, preset=None, progress=None):
             or a preset's name.
         out: the directory to make; it may exist if it is empty.
         preset: name of the preset that settles what the tensors do not tell.
-        progress: show progress bars: `True`, `False`, or `None` for on a terminal.
+        progress: show progress bars.
 
     Returns: `out` as a `Path`, ready for `from_preset` and `keras_hub.upload_preset`.
     Raises:
@@ -91,7 +90,6 @@ def convert(source, out, preset=None, progress=None):
             partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        gc.collect()  # a Keras model holds itself in cycles, and this one may be large
     return out
 
 
@@ -121,6 +119,10 @@ def _convert(checkpoint, folder, address, name, progress):
 
     model = _build(preset)
     variables = {variable.path: variable for variable in model.weights}
+    if len(variables) < len(model.weights):
+        raise WeightsError(
+            "Two variables of the network have one path: no rule can tell them apart."
+        )
     shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
     writes = plan(shapes, source, checkpoint.specs, _unbuilt(preset["architecture"]))
     check_space(folder, 4 * sum(math.prod(shape) for shape in shapes.values()))

@@ -121,7 +121,8 @@ def translate(rules, ignore, specs):
         path = fill(rule.variable, numbers)
         sources = tuple(fill(source, numbers) for source in rule.sources)
         if missing := [source for source in sources if source not in specs]:
-            unused[name] = f"of no use without {', '.join(missing)}"
+            if name in unused:
+                unused[name] = f"of no use without {', '.join(missing)}"
             continue
         unused.pop(name, None)
         if path in writes and writes[path].sources != sources:

@@ -38,7 +38,7 @@ class Checkpoint:
         """Open `path`. Raises: WeightsError: it is missing, damaged, or no checkpoint."""
         self.path = Path(path)
         self.files = weight_files(self.path)
-        described = {file.name: _read_json(file) for file in description_files(self.path)}
+        described = {file.name: read_json(file) for file in description_files(self.path)}
         self.hf_config = described.get("config.json")
         self.hf_image = described.get("preprocessor_config.json")
         self.specs, self._readers = {}, {}
@@ -72,7 +72,7 @@ def weight_files(path):
         raise WeightsError(f"{path} holds no weights: it has none of {', '.join(HF_FILES)}.")
     if not file.name.endswith(".index.json"):
         return [file]
-    shards = sorted(set(_read_json(file).get("weight_map", {}).values()))
+    shards = sorted(set(read_json(file).get("weight_map", {}).values()))
     for shard in shards:
         if not (file.parent / shard).is_file():
             raise WeightsError(f"{file} names {shard}, which is missing; put it beside the index.")
@@ -88,7 +88,8 @@ def description_files(path):
     return [file for file in files if file.is_file()]
 
 
-def _read_json(file):
+def read_json(file):
+    """Content of a JSON file. Raises: WeightsError: it is not JSON."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

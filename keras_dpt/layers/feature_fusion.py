@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_dpt.layers.initializers import decoder_initializer
 from keras_dpt.ops.resize import resize_bilinear
 
 
@@ -29,6 +30,7 @@ class ResidualConvUnit(keras.layers.Layer):
                 3,
                 padding="same",
                 use_bias=not use_batch_norm,
+                kernel_initializer=decoder_initializer(),
                 dtype=self.dtype_policy,
                 name=name,
             )
@@ -100,7 +102,9 @@ class FeatureFusion(keras.layers.Layer):
         self.residual_unit2 = ResidualConvUnit(
             channels, use_batch_norm, dtype=dtype, name="residual_unit2"
         )
-        self.projection = keras.layers.Conv2D(channels, 1, dtype=dtype, name="projection")
+        self.projection = keras.layers.Conv2D(
+            channels, 1, kernel_initializer=decoder_initializer(), dtype=dtype, name="projection"
+        )
 
     def build(self, x_shape, skip_shape=None, size_like_shape=None):
         if self.has_skip:

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_dpt.layers.feature_fusion import doubled
+from keras_dpt.layers.initializers import decoder_initializer
 from keras_dpt.ops.resize import resize_bilinear
 
 
@@ -24,16 +25,29 @@ class DepthHead(keras.layers.Layer):
         super().__init__(**kwargs)
         self.channels = tuple(channels)
         dtype = self.dtype_policy
-        self.conv1 = keras.layers.Conv2D(channels[0], 3, padding="same", dtype=dtype, name="conv1")
+        self.conv1 = keras.layers.Conv2D(
+            channels[0],
+            3,
+            padding="same",
+            kernel_initializer=decoder_initializer(),
+            dtype=dtype,
+            name="conv1",
+        )
         self.conv2 = keras.layers.Conv2D(
-            channels[1], 3, padding="same", activation="relu", dtype=dtype, name="conv2"
+            channels[1],
+            3,
+            padding="same",
+            activation="relu",
+            kernel_initializer=decoder_initializer(),
+            dtype=dtype,
+            name="conv2",
         )
         self.conv3 = keras.layers.Conv2D(
             1,
             1,
             activation="relu",
             # A fresh head starts near 1 everywhere: where this ReLU is silent, nothing learns.
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=1e-3),
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
             bias_initializer="ones",
             dtype="float32",
             name="conv3",
@@ -110,7 +124,13 @@ class SegmentationHead(keras.layers.Layer):
         self.factor = factor
         dtype = self.dtype_policy
         self.conv1 = keras.layers.Conv2D(
-            channels, 3, padding="same", use_bias=False, dtype=dtype, name="conv1"
+            channels,
+            3,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=decoder_initializer(),
+            dtype=dtype,
+            name="conv1",
         )
         self.norm = keras.layers.BatchNormalization(
             momentum=0.9, epsilon=1e-5, dtype=dtype, name="norm"

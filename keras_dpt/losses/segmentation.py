@@ -44,7 +44,7 @@ class SegmentationLoss(keras.losses.Loss):
     def call(self, y_true, y_pred):
         labels = ops.cast(without_channel(y_true), "int32")
         logits = resize_like(ops.cast(y_pred, "float32"), labels)
-        valid = labels != self.ignore_index
+        valid = ops.not_equal(labels, self.ignore_index)
         is_class = ops.logical_and(labels >= 0, labels < logits.shape[-1])
         # Class 0 stands in for what is not a class: the loss that this gives is discarded below.
         loss = ops.sparse_categorical_crossentropy(

@@ -69,7 +69,7 @@ class PixelAccuracy(keras.metrics.Mean):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         labels, classes, weight = _pixels(y_true, y_pred, sample_weight, self.ignore_index)
-        super().update_state(ops.cast(labels == classes, "float32"), sample_weight=weight)
+        super().update_state(ops.cast(ops.equal(labels, classes), "float32"), sample_weight=weight)
 
     def get_config(self):
         return {"ignore_index": self.ignore_index, "name": self.name, "dtype": self.dtype}
@@ -83,7 +83,7 @@ def _pixels(y_true, y_pred, sample_weight, ignore_index):
     labels = ops.cast(without_channel(ops.convert_to_tensor(y_true)), "int32")
     logits = resize_like(ops.convert_to_tensor(y_pred), labels)
     counts = ops.logical_and(labels >= 0, labels < logits.shape[-1])
-    counts = ops.logical_and(counts, labels != ignore_index)
+    counts = ops.logical_and(counts, ops.not_equal(labels, ignore_index))
     weight = ops.cast(counts, "float32")
     if sample_weight is not None:
         weight = weight * per_pixel(sample_weight, labels)

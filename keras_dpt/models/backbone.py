@@ -5,6 +5,7 @@ import keras_hub
 
 from keras_dpt.encoders import ENCODERS
 from keras_dpt.layers.feature_fusion import FeatureFusion
+from keras_dpt.layers.initializers import decoder_initializer
 from keras_dpt.layers.readout import make_readout
 from keras_dpt.layers.reassemble import Reassemble
 from keras_dpt.models.from_preset import FromPreset
@@ -78,6 +79,7 @@ class DPTBackbone(FromPreset, keras_hub.models.Backbone):
                 3,
                 padding="same",
                 use_bias=False,
+                kernel_initializer=decoder_initializer(),
                 dtype=dtype,
                 name=f"fusion_input_{n}",
             )(x)

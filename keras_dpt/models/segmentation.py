@@ -159,6 +159,8 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         if isinstance(metrics, str) and metrics == "auto":
             metrics = [MeanIoU(self.num_classes, self.ignore_index)]
             metrics += [PixelAccuracy(self.ignore_index)]
+        # For Keras, `None` leaves the metrics of an earlier `compile` in place.
+        metrics = [] if metrics is None else metrics
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

@@ -40,13 +40,18 @@ class DPTTask(FromPreset):
             x = _Preprocessed(x, self.preprocess_samples)
         return keras.Model.evaluate(self, x, *args, **kwargs)
 
+    def compile_from_config(self, config):
+        """Compile as a saved model was, so that its training can go on; Keras calls this."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def save_task_weights(self, filepath):
         """keras-hub's, without the optimizer's state: a preset is not a training to resume."""
         with _without_optimizer(self):
             super().save_task_weights(filepath)
 
     def load_task_weights(self, filepath):
-        """keras-hub's, without the optimizer's state, of which Keras would say that it is missing."""
+        """keras-hub's, without looking for the optimizer's state."""
         with _without_optimizer(self):
             super().load_task_weights(filepath)
 

@@ -5,8 +5,11 @@ The cache is $KERAS_DPT_CACHE, else `~/.cache/keras_dpt`:
     presets/<name>-<digest>/   converted presets, complete or absent
     downloads/<file>           official files on their way; one put here by hand is used
     locks/                     one process at a time converts a preset
+
+What comes from the Hugging Face hub stays in the hub's own cache besides.
 """
 
+import gc
 import hashlib
 import json
 import logging
@@ -30,14 +33,14 @@ def cache_directory():
     return Path(os.environ.get("KERAS_DPT_CACHE") or "~/.cache/keras_dpt").expanduser()
 
 
-def preset_directory(preset, progress=None):
+def preset_directory(preset, progress=True):
     """A keras-hub preset for anything that `from_preset` takes.
 
     Args:
         preset: a preset's name; a `.pt` or `.safetensors` file; a Hugging Face directory or
             `hf://user/repository` of a DPT (or of a ViT classifier, for its encoder); any
             keras-hub preset.
-        progress: show progress bars: `True`, `False`, or `None` for on a terminal.
+        progress: show progress bars.
 
     Returns: `str`: a local directory; a keras-hub preset is returned as it came.
     Raises:
@@ -66,12 +69,12 @@ def preset_directory(preset, progress=None):
 
 
 @contextmanager
-def located(source, progress=None):
+def located(source, progress=True):
     """A context in which a source is on this machine; a file fetched for it goes when it succeeds.
 
     Args:
         source: a preset's name, a path, or `hf://user/repository`.
-        progress: see `preset_directory`.
+        progress: show progress bars.
 
     Yields: path, address that it came from, name of the preset it is of or `None`.
     Raises: ValueError, WeightsError: as `preset_directory`.
@@ -93,20 +96,26 @@ def _converted(source, name, digest, progress):
     """The cache's directory for a source, converted now if need be."""
     from filelock import FileLock
 
-    from keras_dpt.conversion import CARD, convert
+    from keras_dpt import conversion
 
     folder = cache_directory() / "presets" / f"{name}-{digest[:16]}"
-    if (folder / CARD).is_file():
+    if (folder / conversion.CARD).is_file():
         return str(folder)
     locks = cache_directory() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / f"{folder.name}.lock"):
-        if not (folder / CARD).is_file():
+        if not (folder / conversion.CARD).is_file():
             # We hold the lock: whoever was at this died.
             for remains in folder.parent.glob(f".{folder.name}.*"):
                 shutil.rmtree(remains)
             logger.info("Converting %s into %s, once", source, folder)
-            convert(source, folder, progress=progress)
+            try:
+                conversion.convert(source, folder, progress=progress)
+            except (OSError, WeightsError):
+                # Locks do nothing on some network disks: perhaps somebody else was faster.
+                if not (folder / conversion.CARD).is_file():
+                    raise
+            gc.collect()  # Keras models hold themselves in cycles; the next one needs the memory
     return str(folder)
 
 
@@ -127,7 +136,9 @@ def _fingerprint(path):
 
 def _is_foreign(config_file):
     """Whether a `config.json` is of a model that we have to convert: DPT, or a ViT classifier."""
-    config = json.loads(Path(config_file).read_text(encoding="utf-8"))
+    from keras_dpt.conversion.readers import read_json
+
+    config = read_json(config_file)
     is_timm_vit = str(config.get("architecture", "")).startswith("vit_")
     return config.get("model_type") in ("dpt", "vit") or is_timm_vit
 
@@ -178,7 +189,7 @@ def _placed(source):
 
 def _fetch_repository(repo):
     """The hub cache's directory of a repository, with config and weights in it."""
-    from keras_dpt.conversion.readers import HF_FILES
+    from keras_dpt.conversion.readers import HF_FILES, read_json
 
     config = download_from_hub(repo, "config.json")
     download_from_hub(repo, "preprocessor_config.json", optional=True)
@@ -189,7 +200,6 @@ def _fetch_repository(repo):
     else:
         raise WeightsError(f"hf://{repo} has none of {', '.join(HF_FILES)}.")
     if file.name.endswith(".index.json"):
-        shards = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
-        for name in sorted(set(shards.values())):
+        for name in sorted(set(read_json(file)["weight_map"].values())):
             download_from_hub(repo, name)
     return config.parent

@@ -33,8 +33,8 @@ def sha256_of(file):
 
 
 def progress_bar(progress, **options):
-    """A tqdm bar: for `progress` `True` always, `False` never, `None` on a terminal only."""
-    return tqdm(disable=None if progress is None else not progress, **options)
+    """A tqdm bar on standard error; without `progress` it does not show."""
+    return tqdm(disable=not progress, **options)
 
 
 def check_space(folder, needed):
@@ -45,18 +45,25 @@ def check_space(folder, needed):
 
 
 @contextmanager
-def disk_full_explained(folder):
-    """Within it a write that fails for lack of space raises a WeightsError that says so."""
+def disk_full_explained(folder, unfinished=None):
+    """Within it a write that fails for lack of space raises a WeightsError that says so.
+
+    Args:
+        folder: on the disk in question.
+        unfinished: path of a file to delete then.
+    """
     try:
         yield
     except OSError as error:
         # HDF5 hides the number in its message.
         if error.errno != errno.ENOSPC and f"errno = {errno.ENOSPC}" not in str(error):
             raise
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
         raise _disk_full(folder, "it filled up while a file was written") from error
 
 
-def download(url, path, sha256=None, progress=None):
+def download(url, path, sha256=None, progress=True):
     """Fetch a file by HTTP and put it at `path` when it is whole and checked.
 
     What an interruption leaves is `path` with ".part" appended; the next call goes on from there if
@@ -66,7 +73,7 @@ def download(url, path, sha256=None, progress=None):
         url: address of the file.
         path: where the file goes; directories are made.
         sha256: hex digest that the file must have, or how it starts.
-        progress: see `progress_bar`.
+        progress: show a progress bar.
 
     Returns: `path` as a `Path`.
     Raises: WeightsError: offline, not found, wrong content, no space. The message says what to do.
@@ -84,7 +91,7 @@ def download(url, path, sha256=None, progress=None):
     failures, farthest = 0, _size(part)
     while True:
         try:
-            with disk_full_explained(part.parent):
+            with disk_full_explained(part.parent, unfinished=part):
                 _fetch(url, part, progress)
             break
         except requests.RequestException as error:
@@ -166,7 +173,8 @@ def download_from_hub(repo, file, optional=False):
         known = huggingface_hub.try_to_load_from_cache(repo, file)
         if optional and known is not None and not isinstance(known, str):
             return None  # the cache remembers that the repository has none
-        why = FORBIDDEN if is_offline() else f"the hub does not answer ({_reason(error.__cause__)})"
+        cause = _reason(error.__cause__ or error)
+        why = FORBIDDEN if is_offline() else f"the hub does not answer ({cause})"
         raise WeightsError(
             f"Can't fetch {address}: {why}, and the hub's cache does not have it."
         ) from error

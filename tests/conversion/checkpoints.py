@@ -1,5 +1,6 @@
 """Checkpoints for tests: names and shapes of the public ones, and small ones of their layout."""
 
+import functools
 import json
 import math
 import re
@@ -59,6 +60,13 @@ def write_hf_directory(folder, tensors=None, config=None, image=None):
 
 def variable_shapes(preset):
     """`{variable path: shape}` of a preset's network, full size, without memory for its weights."""
+    return _variable_shapes(json.dumps(preset["architecture"]))
+
+
+@functools.cache
+def _variable_shapes(architecture):
+    preset = {"architecture": json.loads(architecture), "image": {}}
+    preset["output"] = {"kind": "relative_inverse_depth"}
     compiling = mock.patch.object(DPTDepth, "compile")  # an optimizer has variables of its own
     with compiling, keras.StatelessScope(initialize_variables=False):
         network = DPTDepth.from_architecture(preset, dtype="float32")

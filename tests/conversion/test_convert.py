@@ -274,6 +274,15 @@ def test_a_bent_tensor_leaves_nothing(tmp_path, fake_network):
     assert [file.name for file in tmp_path.iterdir()] == ["bent.safetensors"]
 
 
+def test_variables_of_one_path(authors_file, tmp_path, monkeypatch):
+    network = FakeNetwork(small_preset())
+    network.weights.append(network.weights[0])
+    monkeypatch.setattr(conversion, "_build", lambda preset: network)
+    with pytest.raises(WeightsError, match="one path"):
+        convert(authors_file, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [authors_file]
+
+
 def test_a_network_that_cannot_be_built(tmp_path):
     source = write_hf_directory(tmp_path / "hf", config={"backbone_out_indices": [0, 1, 2, 9]})
     with pytest.raises(WeightsError, match="can be built like this: .*out_indices"):

@@ -32,17 +32,11 @@ def _parse_names_once(monkeypatch):
     monkeypatch.setattr(engine, "parse", functools.cache(engine.parse))
 
 
-@functools.cache
-def network(architecture):
-    """Variable shapes of an architecture, given as the `repr` of its dict."""
-    output = {"kind": "relative_inverse_depth"}
-    return variable_shapes({"architecture": eval(architecture), "image": {}, "output": output})
-
-
 def convert_shapes(specs):
     """What conversion would write for tensors of these shapes, without their data."""
     source = SOURCES[detect_source(specs)]
-    return plan(network(repr(source.config_from(specs))), source, specs)
+    shapes = variable_shapes({"architecture": source.config_from(specs)})
+    return plan(shapes, source, specs)
 
 
 @pytest.mark.parametrize(("keys", "preset"), FITS)

@@ -22,8 +22,8 @@ from .isl_org import isl_state_dict
 
 SOURCES = {"hf_dpt": hf_dpt.SOURCE, "isl_org": isl_org.SOURCE}
 
-AGAINST_FLOAT32 = {"max": 5e-4, "rms": 5e-5}
-AGAINST_FLOAT64 = {"max": 1e-4, "rms": 1e-5}
+# (max, rms)
+LIMITS = {"ours - float32": (5e-4, 5e-5), "ours - float64": (1e-4, 1e-5)}
 
 TINY = [
     Model("tiny"),
@@ -111,18 +111,21 @@ def difference(ours, reference):
     return float(error.max()), float(np.sqrt(np.mean(error**2)))
 
 
-def assert_close(ours, answer, convert=lambda x: x):
-    """Hold `ours` `(B, H, W)` against both precisions of `convert(answer)`; return the figures."""
+def measure(ours, answer, convert=lambda x: x):
+    """Return the `difference`s of `ours` `(B, H, W)` from both precisions of `convert(answer)`."""
     single, double = (convert(answer[name].astype("float64")) for name in ("float32", "float64"))
-    measured = {
+    return {
         "ours - float32": difference(ours, single),
         "ours - float64": difference(ours, double),
         "reference's float32 - float64": difference(single, double),
     }
-    for column, limits in zip(measured, (AGAINST_FLOAT32, AGAINST_FLOAT64), strict=False):
-        for kind, value, limit in zip(limits, measured[column], limits.values(), strict=True):
+
+
+def check(measured):
+    """Hold the result of `measure` against the limits."""
+    for column, limits in LIMITS.items():
+        for kind, value, limit in zip(("max", "rms"), measured[column], limits, strict=True):
             assert value <= limit, f"{kind} of {column}: {value:.2e} > {limit}; all: {measured}"
-    return measured
 
 
 # ---- tiny models, every option -----------------------------------------------------------------
@@ -144,7 +147,7 @@ def tiny_network(model, source="hf_dpt"):
 def test_options(model):
     size = (96, 160)
     ours = predict(tiny_network(model), answers.picture(model, size, batch=2))
-    assert_close(ours[..., 0], tiny_answer(model, size))
+    check(measure(ours[..., 0], tiny_answer(model, size)))
 
 
 @pytest.mark.parametrize("size", TINY_SIZES, ids=str)
@@ -152,7 +155,7 @@ def test_options(model):
 def test_sizes_on_one_model(model, size):
     network = tiny_network(model, "isl_org")
     ours = predict(network, answers.picture(model, size, batch=2))
-    assert_close(ours[..., 0], tiny_answer(model, size))
+    check(measure(ours[..., 0], tiny_answer(model, size)))
 
 
 @pytest.mark.parametrize("model", [TINY[1], TINY[4]], ids=str)
@@ -162,9 +165,7 @@ def test_pyramid(model):
     ours = predict(tiny_network(model).backbone, answers.picture(model, size, batch=2))
     answer = tiny_answer(model, size)
     for level in ("P4", "P3", "P2", "P1"):
-        largest, rms = difference(ours[level], answer[level])
-        assert largest <= AGAINST_FLOAT64["max"], level
-        assert rms <= AGAINST_FLOAT64["rms"], level
+        check({name: difference(ours[level], answer[level]) for name in LIMITS})
 
 
 def test_metric_depth():
@@ -173,7 +174,7 @@ def test_metric_depth():
     answer = tiny_answer(model, size)
     load(network, model.tensors(answer))
     metres = predict(network, answers.picture(model, size, batch=2))[..., 0]
-    assert_close(1 / metres, answer, lambda x: scale * x + shift)
+    check(measure(1 / metres, answer, lambda x: scale * x + shift))
 
 
 # ---- full sizes --------------------------------------------------------------------------------
@@ -203,10 +204,11 @@ def test_full_size_depth(preset, model, size):
     ours = predict(network, answers.picture(model, size))[..., 0]
     if network.kind == "metric_depth":
         scale, shift = network.scale, network.shift
-        measured = assert_close(1 / ours, full_answer(model, size), lambda x: scale * x + shift)
+        measured = measure(1 / ours, full_answer(model, size), lambda x: scale * x + shift)
     else:
-        measured = assert_close(ours, full_answer(model, size))
+        measured = measure(ours, full_answer(model, size))
     report.record(preset or str(model), size, keras.config.backend(), measured)
+    check(measured)
 
 
 @pytest.mark.parity

@@ -1,0 +1,381 @@
+import keras
+import keras_hub
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from contracts import check_model, predict
+from keras import ops
+
+import keras_dpt
+from keras_dpt.losses import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
+
+METRIC = {"kind": "metric_depth", "scale": 0.5, "shift": 0.25}
+
+
+class Batches(keras.utils.PyDataset):
+    """Pairs of arrays in batches of two."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.x) // 2
+
+    def __getitem__(self, i):
+        return self.x[2 * i : 2 * i + 2], self.y[2 * i : 2 * i + 2]
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A model that tests may train, but not recompile; `model` gives it back its weights."""
+    return tiny.depth(preprocessor=tiny.preprocessor())
+
+
+@pytest.fixture(scope="module")
+def weights(shared):
+    return shared.get_weights()
+
+
+@pytest.fixture
+def model(shared, weights):
+    shared.set_weights(weights)
+    return shared
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Photos `(4, 48, 80, 3)`, and inverse depth of the size that they are converted to."""
+    rng = np.random.default_rng(0)
+    return tiny.photos(4, 48, 80), rng.uniform(1, 9, (4, 32, 64, 1)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    "name, options", [("ViTEncoder", {}), ("ViTHybridEncoder", METRIC)], ids=["vit", "hybrid"]
+)
+def test_contract(name, options, tmp_path):
+    network = tiny.depth(name, **options)
+    check_model(network, [(32, 64), (48, 80)], tmp_path, float32_layers=("conv3", "metres"))
+
+
+def test_half_the_pyramid_is_the_whole_image(model):
+    for size in ((32, 32), (64, 96), (48, 80)):
+        output = model(keras.Input((*size, 3)))
+        assert output.shape == (None, *size, 1)
+        assert output.dtype == "float32"
+
+
+# --- What the numbers mean
+
+
+def test_metric_depth_by_hand():
+    network = tiny.depth("ViTHybridEncoder", **METRIC)
+    x = tiny.images(1, 32, 32)
+    inverse = ops.convert_to_numpy(network.head(network.backbone(ops.convert_to_tensor(x))["P1"]))
+    assert inverse.std() > 0.01
+    np.testing.assert_allclose(predict(network, (x,)), 1 / (0.5 * inverse + 0.25), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"kind": "disparity"}, "`kind` has to be one of .*received 'disparity'"),
+        ({"kind": "metric_depth"}, "`scale` and `shift` are both needed"),
+        ({"kind": "metric_depth", "scale": 0.5}, "scale=0.5, shift=None"),
+        ({"kind": "metric_depth", "shift": 0.5}, "scale=None, shift=0.5"),
+        ({"scale": 0.5, "shift": 0.25}, "mean nothing"),
+        ({"shift": 0.0}, "mean nothing"),
+    ],
+)
+def test_kinds_and_constants_that_do_not_go_together(shared, options, message):
+    with pytest.raises(ValueError, match=message):
+        keras_dpt.DPTDepth(shared.backbone, **options)
+
+
+# --- Photos in, depth maps out
+
+
+def test_prediction_at_network_size_is_the_output(model):
+    photo = tiny.photos(1, 64, 64)[0]
+    depth = model.predict_image(photo)
+    expected = predict(model, ((photo[None] / 127.5 - 1).astype("float32"),))[0, :, :, 0]
+    np.testing.assert_allclose(depth.values, expected, atol=1e-4)
+    assert (depth.kind, depth.unit) == ("relative_inverse_depth", None)
+
+
+def test_photos_of_any_size_in_order(model):
+    sizes = [(64, 64), (48, 80), (40, 70), (64, 64), (80, 50)]
+    photos = [tiny.photos(1, *size, seed=i)[0] for i, size in enumerate(sizes)]
+    together = model.predict_images(photos, batch_size=2)
+    assert [depth.values.shape for depth in together] == sizes
+    for photo, depth in zip(photos, together, strict=True):
+        assert depth.values.dtype == np.float32
+        alone = model.predict_image(photo)
+        np.testing.assert_allclose(depth.values, alone.values, rtol=1e-5, atol=1e-5)
+    values = [depth.values.mean() for depth in together]
+    assert len(set(values)) == len(values)  # or the order would not show
+
+
+def test_resizing_invents_no_extremes(model):
+    output = np.zeros((4, 4, 1), "float32")
+    output[1:3, 1:3] = 5
+    values = model.postprocess(output, (40, 40)).values
+    assert (values.min(), values.max()) == (0, 5)
+
+
+def test_metric_predictions_are_metres():
+    network = tiny.depth(**METRIC, preprocessor=tiny.preprocessor())
+    depth = network.predict_image(tiny.photos(1, 64, 64)[0])
+    assert (depth.kind, depth.unit) == ("metric_depth", "m")
+    assert 0 < depth.values.min() < depth.values.max() <= 4  # at a shift of 0.25 / m
+
+
+def test_no_photos(model):
+    assert model.predict_images([]) == []
+
+
+@pytest.mark.parametrize("images", ["photo.jpg", np.zeros((2, 64, 64, 3), "uint8")])
+def test_one_image_where_a_list_is_due(model, images):
+    with pytest.raises(TypeError, match="takes a list of images.* received (str|ndarray)"):
+        model.predict_images(images)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_of_nothing(model, batch_size):
+    with pytest.raises(ValueError, match="`batch_size` has to be at least 1"):
+        model.predict_images(list(tiny.photos(1)), batch_size=batch_size)
+
+
+def test_an_image_that_cannot_be_read(model):
+    with pytest.raises(keras_dpt.ImageError, match="nowhere.png"):
+        model.predict_images([tiny.photos(1)[0], "nowhere.png"])
+
+
+def test_predict_converts_photos(model, data):
+    photos, _ = data
+    converter = model.preprocessor.image_converter
+    expected = predict(model, (np.stack([converter.convert(x) for x in photos]),))
+    assert expected.shape == (4, 32, 64, 1)
+    for x in (photos, tf.data.Dataset.from_tensor_slices(photos).batch(4)):
+        np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-5)
+
+
+# --- Training
+
+
+def test_compiles_itself(model):
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-4)
+    assert isinstance(model.loss, ScaleShiftInvariantLoss)
+    assert isinstance(tiny.depth(**METRIC).loss, ScaleInvariantLogLoss)
+
+
+def test_compile_takes_other_choices():
+    network = tiny.depth()
+    network.compile(keras.optimizers.SGD(0.5), "mae", metrics=["mse"])
+    assert isinstance(network.optimizer, keras.optimizers.SGD)
+    assert network.loss == "mae"
+
+
+def test_one_step_moves_every_weight(model, weights, data):
+    x, y = data
+    history = model.fit(x[:2], y[:2], batch_size=2, verbose=0).history
+    assert np.isfinite(history["loss"][0])
+    for variable, before in zip(model.weights, weights, strict=True):
+        after = ops.convert_to_numpy(variable)
+        assert np.isfinite(after).all()
+        assert np.any(after != before), f"{variable.path} stays as it was"
+
+
+@pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset"])
+def test_fit_and_evaluate_take(kind, model, data):
+    def wrap(x, y):
+        if kind == "tf.data":
+            return tf.data.Dataset.from_tensor_slices((x, y)).batch(2)
+        return Batches(x, y) if kind == "PyDataset" else (x, y)
+
+    x, y = data
+    converter = model.preprocessor.image_converter
+    outputs = predict(model, (np.stack([converter.convert(image) for image in x]),))
+    expected = float(model.loss(y, outputs))
+    train, validation = wrap(x, y), wrap(x[:2], y[:2])
+    rate = float(model.optimizer.learning_rate)
+    model.optimizer.learning_rate = 0.0  # so that the loss of every step can be told beforehand
+    try:
+        if kind == "arrays":
+            fit = model.fit(*train, batch_size=2, validation_data=validation, verbose=0)
+            evaluated = model.evaluate(*train, batch_size=2, verbose=0)
+        else:
+            fit = model.fit(train, validation_data=validation, verbose=0)
+            evaluated = model.evaluate(train, verbose=0)
+    finally:
+        model.optimizer.learning_rate = rate
+    assert fit.history["loss"] == pytest.approx([expected], rel=1e-4)
+    assert evaluated == pytest.approx(expected, rel=1e-4)
+    expected = float(model.loss(y[:2], outputs[:2]))
+    assert fit.history["val_loss"] == pytest.approx([expected], rel=1e-4)
+
+
+@pytest.mark.parametrize("validation", ["arrays", "tf.data"])
+def test_validation_data_may_be_of_another_kind(validation, model, data):
+    x, y = data
+    other = (x[:2], y[:2])
+    if validation == "tf.data":
+        other = tf.data.Dataset.from_tensor_slices(other).batch(2)
+    history = model.fit(Batches(x, y), validation_data=other, verbose=0).history
+    assert np.isfinite(history["val_loss"][0])
+    history = model.fit(x, y, batch_size=2, validation_data=Batches(x[:2], y[:2]), verbose=0).history
+    assert np.isfinite(history["val_loss"][0])
+
+
+def train_step(network, size=(32, 64)):
+    """Loss of one step on ready images; fails if it is not finite or spoils a weight."""
+    x = tiny.images(2, *size)
+    y = np.random.default_rng(1).uniform(1, 9, (2, *size, 1)).astype("float32")
+    loss = float(keras.Model.train_on_batch(network, x, y))
+    assert np.isfinite(loss)
+    assert all(np.isfinite(w.astype("float32")).all() for w in network.get_weights())
+    return loss
+
+
+def test_a_frozen_encoder_stays():
+    network = tiny.depth()
+    network.backbone.image_encoder.trainable = False
+    network.compile(keras.optimizers.SGD(0.1))
+    encoder = network.backbone.image_encoder.get_weights()
+    trainable = [ops.convert_to_numpy(v) for v in network.trainable_variables]
+    assert len(trainable) == len(network.weights) - len(encoder)
+    train_step(network)
+    for before, after in zip(encoder, network.backbone.image_encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(after, before)
+    for before, variable in zip(trainable, network.trainable_variables, strict=True):
+        assert np.any(ops.convert_to_numpy(variable) != before), variable.path
+
+
+def test_lora():
+    network = tiny.depth()
+    x = (tiny.images(1, 32, 32),)
+    before = predict(network, x)
+    network.backbone.enable_lora(2)
+    network.compile(keras.optimizers.SGD(0.1))
+    np.testing.assert_allclose(predict(network, x), before, atol=1e-5)
+    paths = {v.path for v in network.trainable_variables}
+    adapters = {p for p in paths if "lora" in p}
+    assert len(adapters) == 2 * 4
+    assert all("attention/qkv" in p or p.startswith("depth_head") for p in paths)
+    frozen = {v.path: ops.convert_to_numpy(v) for v in network.non_trainable_variables}
+    train_step(network)
+    for variable in network.non_trainable_variables:
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), frozen[variable.path])
+    assert np.abs(predict(network, x) - before).max() > 0
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(policy):
+    network = tiny.depth(tiny.backbone(dtype=policy))
+    if policy == "mixed_float16":
+        # Keras scales the loss by itself, and skips steps until its gradients are finite.
+        assert isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer)
+    before = network.get_weights()
+    train_step(network)
+    changed = [np.any(a != b) for a, b in zip(before, network.get_weights(), strict=True)]
+    assert all(changed) or (policy == "mixed_float16" and not any(changed))
+    assert {v.dtype for v in network.trainable_variables} == {"float32"}
+
+
+# --- Saving, loading, converting
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory, weights, shared):
+    """A preset directory of the shared model, and what the model makes of `x`."""
+    shared.set_weights(weights)
+    folder = tmp_path_factory.mktemp("preset")
+    shared.save_to_preset(str(folder))
+    x = tiny.images(2, 32, 64)
+    return str(folder), x, predict(shared, (x,))
+
+
+@pytest.mark.parametrize("cls", [keras_dpt.DPTDepth, keras_hub.models.DepthEstimator])
+def test_preset_directory(preset, shared, cls):
+    folder, x, expected = preset
+    loaded = cls.from_preset(folder)
+    assert type(loaded) is keras_dpt.DPTDepth
+    assert loaded.get_config() == shared.get_config()
+    np.testing.assert_array_equal(predict(loaded, (x,)), expected)
+
+
+def test_parts_of_a_preset_directory(preset, shared):
+    folder = preset[0]
+    backbone = keras_dpt.DPTBackbone.from_preset(folder)
+    for ours, theirs in zip(backbone.get_weights(), shared.backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    converter = keras_dpt.DPTImageConverter.from_preset(folder)
+    expected = shared.preprocessor.image_converter.get_config()
+    assert converter.get_config() | {"name": ""} == expected | {"name": ""}
+
+
+def test_fresh_weights_from_a_preset_directory(preset, shared):
+    loaded = keras_dpt.DPTDepth.from_preset(preset[0], load_weights=False)
+    assert loaded.get_config() == shared.get_config()
+    kernel = "block_0/mlp/dense1/kernel"
+    ours, theirs = ({v.path: v for v in m.variables}[kernel] for m in (loaded, shared))
+    assert np.any(ops.convert_to_numpy(ours) != ops.convert_to_numpy(theirs))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16"])
+def test_preset_in_another_dtype(preset, dtype):
+    folder, x, expected = preset
+    loaded = keras_dpt.DPTDepth.from_preset(folder, dtype=dtype)
+    for layer in (*loaded.backbone._flatten_layers(), *loaded.head._flatten_layers()):
+        if layer.variables and layer.name != "conv3":
+            assert layer.dtype_policy.name == dtype, layer.path
+    stored = {v.dtype for v in loaded.backbone.variables}
+    assert stored == {"bfloat16" if dtype == "bfloat16" else "float32"}
+    output = predict(loaded, (x,))
+    assert output.dtype == "float32"
+    assert 0 < np.abs(output - expected).max() < 0.1 * expected.max()
+
+
+def test_keras_file_keeps_preprocessor_and_kind(tmp_path):
+    network = tiny.depth(**METRIC, preprocessor=tiny.preprocessor((32, 64), mean=0.4))
+    network.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded) is keras_dpt.DPTDepth
+    assert loaded.get_config() == network.get_config()
+    assert loaded.preprocessor.image_converter.mean == 0.4
+    photo = tiny.photos(1, 40, 70)[0]
+    ours, theirs = (m.predict_image(photo) for m in (loaded, network))
+    np.testing.assert_array_equal(ours.values, theirs.values)
+    assert ours.unit == "m"
+
+
+# The layers that Keras cannot quantise say so, each with a warning.
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method implemented")
+def test_quantised(tmp_path):
+    network = tiny.depth()
+    x = (tiny.images(1, 32, 32),)
+    before = predict(network, x)
+    network.quantize("int8")
+    quantised = {v.path for v in network.variables if v.dtype == "int8"}
+    dense = {
+        f"block_{i}/{name}/kernel"
+        for i in range(4)
+        for name in ("attention/qkv", "attention/projection", "mlp/dense1", "mlp/dense2")
+    }
+    assert dense <= quantised
+    after = predict(network, x)
+    assert 0 < np.abs(after - before).max() < 0.1 * before.max()
+    network.save_to_preset(str(tmp_path))
+    np.testing.assert_array_equal(
+        predict(keras_dpt.DPTDepth.from_preset(str(tmp_path)), x), after
+    )
+
+
+def test_summary(model):
+    lines = []
+    model.summary(print_fn=lines.append)
+    text = "\n".join(lines)
+    for word in ("dpt_depth", "depth_head", "Total params", "dpt_image_converter", "64"):
+        assert word in text
