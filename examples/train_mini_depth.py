@@ -101,7 +101,7 @@ def evaluate(model, images, depths):
 
 
 class Validate(keras.callbacks.Callback):
-    """Scores a part of val now and then and keeps the best weights."""
+    """Scores a part of val now and then; keeps the best weights and their image size."""
 
     def __init__(self, images, depths, every, path):
         super().__init__()
@@ -114,7 +114,7 @@ class Validate(keras.callbacks.Callback):
         scores = evaluate(self.model, self.images, self.depths)
         print(f"\nepoch {epoch + 1}: {scores} {time.strftime('%H:%M:%S')}", flush=True)
         if scores["abs_rel"] < self.best:
-            self.best = scores["abs_rel"]
+            self.best, self.size = scores["abs_rel"], self.model.preprocessor.image_size
             self.model.save_weights(self.path)
 
 
@@ -154,9 +154,10 @@ def main():
     print(f"{model.count_params():,} parameters, {steps} steps", flush=True)
     weights = args.out / "best.weights.h5"
     started = time.time()
+    validate = Validate(val_images[::3], val_depths[::3], 3, weights)
     callbacks = [
         keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
-        Validate(val_images[::3], val_depths[::3], 3, weights),
+        validate,
         keras.callbacks.CSVLogger(args.out / "log.csv", append=True),
     ]
     first = 0
@@ -168,9 +169,11 @@ def main():
         first = last
     minutes = (time.time() - started) / 60
     model.load_weights(weights)
+    model.preprocessor.image_size = validate.size
     lowest = min(float(x.values.min()) for x in model.predict_images(frames[0], 16))
     model = keras_dpt.DPTDepth.from_architecture(read_preset("dpt_mini_nyuv2"))
     model.load_weights(weights)
+    model.preprocessor.image_size = validate.size
     model.head.conv3.bias.assign_add([max(0.0, -lowest)])
     model.save_to_preset(str(args.out / "preset"))
     store_in_half_precision(args.out / "preset")

@@ -90,7 +90,7 @@ def read_frames(folder):
 def weights_of_classes(labels, num_classes):
     """Weight of a pixel by its label, `(256,)`: about 1 on average over pixels, 0 if unknown."""
     counts = np.bincount(np.concatenate([x.ravel() for x in labels]), minlength=256)[:num_classes]
-    share = counts / counts.sum()
+    share = np.maximum(counts, 1) / counts.sum()
     weights = np.zeros(256, "float32")
     weights[:num_classes] = share**RARITY / np.sum(share * share**RARITY)
     return weights

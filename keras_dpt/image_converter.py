@@ -99,6 +99,7 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         import tensorflow as tf
 
         def convert(x):
+            _check_range(x if x.ndim == 4 else [x])
             return np.stack([self.convert(y) for y in x]) if x.ndim == 4 else self.convert(x)
 
         outputs = tf.numpy_function(convert, [inputs], tf.float32)

@@ -256,9 +256,9 @@ def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
 
 def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names as a tuple. Raises LabelError: none at all, not text, or two alike."""
-    names = tuple(names)
-    if not names or not all(isinstance(name, str) for name in names) or isinstance(names, str):
+    if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
         raise LabelError(f"class_names must be a list of names; got {names!r}.")
+    names = tuple(names)
     doubles = sorted({name for name in names if names.count(name) > 1})
     if doubles:
         raise LabelError(f"class_names must all be different; {doubles[0]!r} is there twice.")

@@ -7,6 +7,9 @@ from keras_dpt import presets
 from keras_dpt.image_converter import DPTImageConverter
 from keras_dpt.models.backbone import DPTBackbone
 
+# By it keras-hub finds the image converter of a preset; the converter's module knows no models.
+DPTImageConverter.backbone_cls = DPTBackbone
+
 
 class _FromPreset:
     """Mixin before a keras-hub preprocessor: finds our presets by name, without network."""

@@ -50,14 +50,25 @@ class PatchEmbedding(keras.layers.Layer):
 
 
 def check_sides(shape, multiple):
-    """Raise a ValueError if a side of `shape`, `(B, H, W, C)`, is known and no such multiple."""
+    """Raise a ValueError if a side of `shape`, `(B, H, W, C)`, is no such multiple.
+
+    A TensorFlow graph for sizes that are not known yet raises when it runs.
+    """
     height, width = shape[1:3]
-    if any(isinstance(side, int) and side % multiple for side in (height, width)):
-        raise ValueError(
-            f"The network takes images whose sides are multiples of {multiple}; received "
-            f"{height} x {width} (height x width). `predict_image` and the preprocessor resize "
-            "any image to such a size."
-        )
+    message = (
+        f"The network takes images whose sides are multiples of {multiple}; received "
+        f"{height} x {width} (height x width). `predict_image` and the preprocessor resize "
+        "any image to such a size."
+    )
+    for side in (height, width):
+        if isinstance(side, int):
+            if side % multiple:
+                raise ValueError(message)
+        elif keras.config.backend() == "tensorflow":
+            import tensorflow as tf
+
+            # Else the convolution would silently leave out the last rows or columns.
+            tf.debugging.assert_equal(side % multiple, 0, message=message)
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")

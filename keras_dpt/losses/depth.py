@@ -17,14 +17,14 @@ class DepthLoss(keras.losses.Loss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None and len(sample_weight.shape) > 1:
-            sample_weight = ops.reshape(ops.convert_to_tensor(sample_weight), ops.shape(y_true))
+            sample_weight = ops.reshape(ops.cast(sample_weight, "float32"), ops.shape(y_true))
             y_true = ops.where(sample_weight > 0, y_true, ops.zeros_like(y_true))
             sample_weight = None
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):
         target, prediction = (_maps(ops.cast(y, "float32")) for y in (y_true, y_pred))
-        sizes = target.shape[1:], prediction.shape[1:]
+        sizes = tuple(target.shape[1:]), tuple(prediction.shape[1:])
         if None not in sizes[0] + sizes[1] and sizes[0] != sizes[1]:
             raise ValueError(
                 f"Targets are {sizes[0]} but predictions {sizes[1]} (height, width). `fit` resizes "

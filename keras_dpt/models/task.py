@@ -17,20 +17,54 @@ class DPTTask(FromPreset):
     `(h, w, C)`, when the photo was of `size` `(height, width)`.
     """
 
-    def fit(self, x=None, *args, **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        sample_weight=None,
+        validation_data=None,
+        validation_split=None,
+        shuffle=None,
+        **kwargs,
+    ):
         """`keras.Model.fit`, preprocessing included, for everything that Keras takes as data.
 
-        keras-hub's own takes arrays, `tf.data` and Grain; this adds `keras.utils.PyDataset`.
+        keras-hub's own takes `tf.data` and Grain, and arrays, which it never shuffles. This adds
+        `keras.utils.PyDataset`, and shuffles arrays as Keras does.
         """
-        if not isinstance(x, keras.utils.PyDataset):
-            return super().fit(x, *args, **kwargs)
-        validation_data = kwargs.pop("validation_data", None)
-        if isinstance(validation_data, keras.utils.PyDataset):
-            validation_data = _Preprocessed(validation_data, self.preprocess_samples)
-        elif validation_data is not None:
-            validation_data = self.preprocess_samples(*validation_data)
-        x = _Preprocessed(x, self.preprocess_samples)
-        return keras.Model.fit(self, x, *args, validation_data=validation_data, **kwargs)
+        if _is_stream(x) and not isinstance(validation_data, keras.utils.PyDataset):
+            kwargs["shuffle"] = bool(shuffle)  # a stream shuffles itself; Keras warns if told to
+            kwargs |= {"validation_data": validation_data, "validation_split": validation_split}
+            return super().fit(x, y, batch_size, sample_weight, **kwargs)
+        shuffle = True if shuffle is None else shuffle
+        if not isinstance(x, keras.utils.PyDataset) and not _is_stream(x):
+            if validation_split and validation_data is None:
+                cut = int(len(x) * (1 - validation_split))
+                data = [(a, a) if a is None else (a[:cut], a[cut:]) for a in (x, y, sample_weight)]
+                (x, y, sample_weight), validation_data = zip(*data, strict=True)
+            x = _Arrays((x, y, sample_weight), batch_size or 32, shuffle)
+            y = sample_weight = None
+            shuffle = False  # already done, image by image
+        return keras.Model.fit(
+            self,
+            self._preprocessed(x),
+            y,
+            sample_weight=sample_weight,
+            validation_data=self._preprocessed(validation_data, batch_size),
+            shuffle=shuffle and not _is_stream(x),
+            **kwargs,
+        )
+
+    def _preprocessed(self, data, batch_size=None):
+        """Training or validation data of any kind as batches that are ready for the network."""
+        if data is None:
+            return None
+        if _is_stream(data):
+            return data.map(self.preprocess_samples)
+        if not isinstance(data, keras.utils.PyDataset):
+            data = _Arrays(keras.utils.unpack_x_y_sample_weight(data), batch_size or 32)
+        return _Preprocessed(data, self.preprocess_samples)
 
     def evaluate(self, x=None, *args, **kwargs):
         """`keras.Model.evaluate`, preprocessing included; also for `keras.utils.PyDataset`."""
@@ -40,10 +74,18 @@ class DPTTask(FromPreset):
             x = _Preprocessed(x, self.preprocess_samples)
         return keras.Model.evaluate(self, x, *args, **kwargs)
 
+    def get_compile_config(self):
+        """How the model was compiled, and whether its optimizer has a state; Keras saves this."""
+        config = super().get_compile_config()
+        return config and config | {"optimizer_is_built": self.optimizer.built}
+
     def compile_from_config(self, config):
         """Compile as a saved model was, so that its training can go on; Keras calls this."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        config = keras.saving.deserialize_keras_object(config)
+        optimizer_is_built = config.pop("optimizer_is_built", False)
+        self.compile(**config)
+        if optimizer_is_built:
+            self.optimizer.build(self.trainable_variables)
 
     def save_task_weights(self, filepath):
         """keras-hub's, without the optimizer's state: a preset is not a training to resume."""
@@ -133,6 +175,34 @@ def _without_optimizer(model):
         yield
     finally:
         model.optimizer = optimizer
+
+
+def _is_stream(x):
+    """Whether `x` is a `tf.data.Dataset` or one of Grain's."""
+    return hasattr(x, "map") and hasattr(x, "batch")
+
+
+class _Arrays(keras.utils.PyDataset):
+    """Arrays `(x, y, sample_weight)`, of which the latter may be `None`, in batches."""
+
+    def __init__(self, arrays, batch_size, shuffle=False):
+        super().__init__()
+        self.arrays = [a if a is None else keras.ops.convert_to_numpy(a) for a in arrays]
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.order = np.arange(len(self.arrays[0]))
+        self.on_epoch_end()
+
+    def __len__(self):
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, index):
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return tuple(a if a is None else a[chosen] for a in self.arrays)
+
+    def on_epoch_end(self):
+        if self.shuffle:
+            np.random.shuffle(self.order)  # seeded by `keras.utils.set_random_seed`
 
 
 class _Preprocessed(keras.utils.PyDataset):

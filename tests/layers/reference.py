@@ -1,16 +1,13 @@
 """The operations of the layers once more, in NumPy and float64."""
 
 import numpy as np
-from keras import ops
 from numpy.lib.stride_tricks import sliding_window_view
 
 
 def weights(layer):
     """`{path below the layer: float64 array}` of a layer's weights."""
-    return {
-        variable.path.removeprefix(f"{layer.path}/"): ops.convert_to_numpy(variable).astype("float64")
-        for variable in layer.weights
-    }
+    paths = [v.path.removeprefix(f"{layer.path}/") for v in layer.weights]
+    return {path: w.astype("float64") for path, w in zip(paths, layer.get_weights(), strict=True)}
 
 
 def conv(x, kernel, bias=0.0, strides=1, padding=((0, 0), (0, 0))):

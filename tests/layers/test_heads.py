@@ -21,7 +21,7 @@ def head():
 
 
 def test_head_contract(tmp_path):
-    check_layer(head(), [(maps(4, 6),), (maps(3, 5),)], tmp_path, float32_layers=("conv3",))
+    check_layer(head(), [(maps(4, 6),), (maps(3, 5),)], tmp_path, float32_layers=("/conv3",))
 
 
 def test_head_by_its_parts():

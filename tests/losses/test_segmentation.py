@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from contracts import arrays, gradients
+from contracts import arrays, differentiable
 from keras import ops
 
 from keras_dpt.losses import SegmentationLoss
@@ -70,7 +70,7 @@ def test_ignored_pixels_change_neither_loss_nor_gradient():
     other = np.where(out[..., None], 40 * np.ones_like(logits) * [1, -1, 2], logits)
     losses = []
     for x in (logits, other.astype("float32")):
-        loss = gradients(lambda y: SegmentationLoss()(labels, y, weights))
+        loss = differentiable(lambda y: SegmentationLoss()(labels, y, weights))
         number, (gradient,) = loss(x)
         assert not np.any(gradient[out]) and np.all(np.any(gradient[~out], axis=-1))
         losses.append((number, gradient[~out]))
@@ -80,7 +80,7 @@ def test_ignored_pixels_change_neither_loss_nor_gradient():
 
 def test_gradient_is_that_of_the_formula():
     labels, logits = sample()
-    _, (gradient,) = gradients(lambda y: SegmentationLoss()(labels, y))(logits)
+    _, (gradient,) = differentiable(lambda y: SegmentationLoss()(labels, y))(logits)
     known = labels != 255
     softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     expected = softmax - np.eye(3)[np.where(known, labels, 0)]
@@ -90,12 +90,12 @@ def test_gradient_is_that_of_the_formula():
 
 def test_nothing_known_is_zero():
     labels, logits = sample()
-    for labels, weights in (
+    for known, weights in (
         (np.full_like(labels, 255), None),
         (labels, np.zeros(labels.shape, "float32")),
         (labels, np.zeros(2, "float32")),
     ):
-        loss = gradients(lambda y, a=labels, w=weights: SegmentationLoss()(a, y, w))
+        loss = differentiable(lambda y, a=known, w=weights: SegmentationLoss()(a, y, w))
         number, (gradient,) = loss(logits)
         assert number == 0
         assert np.isfinite(gradient).all() and not gradient.any()

@@ -127,7 +127,9 @@ def test_in_fit_with_sizes_that_change():
     model = keras.Model(inputs, keras.layers.Activation("linear")(inputs))
     model.compile(loss="mse", metrics=[])
     metrics = [MeanIoU(4), PixelAccuracy()]
-    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=255), metrics=metrics)
+    model.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(ignore_class=255), metrics=metrics
+    )
     for size in ((4, 6), (6, 4), (8, 6)):
         rng = np.random.default_rng(0)
         classes = rng.integers(0, 4, (2, *size))

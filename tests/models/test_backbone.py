@@ -137,7 +137,9 @@ def test_paths_are_as_published():
         "fusion_3/projection/bias",
     }
     assert expected <= paths
-    assert not [p for p in paths if p.startswith(("reassemble_3/resize", "fusion_4/residual_unit1"))]
+    assert not [
+        p for p in paths if p.startswith(("reassemble_3/resize", "fusion_4/residual_unit1"))
+    ]
 
 
 def test_decoder_depends_on_every_tap():

@@ -103,7 +103,7 @@ def test_gradient(source, target, align_corners):
     def product(x):
         return ops.sum(ops.multiply(resize_bilinear(x, target, align_corners), weights))
 
-    _, (gradient,) = differentiable(product)(maps(*source))
+    _, gradient = differentiable(product)(maps(*source))
     other = np.random.default_rng(2).normal(size=(2, *source, 3)).astype("float32")
     expected = np.sum(weights.astype("float64") * torch_resize(other, target, align_corners))
     np.testing.assert_allclose(np.sum(gradient.astype("float64") * other), expected, rtol=1e-5)

@@ -1,0 +1,260 @@
+import functools
+import math
+
+import keras
+import numpy as np
+import pytest
+from contracts import differentiable
+from keras import ops
+
+from keras_dpt.losses import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
+
+LOSSES = {"ssi": ScaleShiftInvariantLoss, "silog": ScaleInvariantLogLoss}
+SHAPE = (2, 12, 10, 1)  # odd enough for four scales
+NEVER_VALID = (0.0, -3.0, math.nan, math.inf, -math.inf)
+
+
+@functools.cache
+def value_and_gradient(name, **options):
+    """Function of target and prediction to the loss and its gradient by the prediction."""
+    loss = LOSSES[name](**options)
+
+    both = differentiable(lambda prediction, target: loss(target, prediction))
+    return lambda target, prediction: both(prediction, target)
+
+
+def maps(seed=0, low=1.0, high=9.0):
+    return np.random.default_rng(seed).uniform(low, high, SHAPE).astype("float32")
+
+
+def with_valid(target, share):
+    """`target` with all but a share of its pixels made invalid, in every way that there is."""
+    count = 1 if share == "one" else round(share * target[0].size)
+    target = target.copy()
+    for image in target:
+        flat = image.reshape(-1)
+        invalid = np.random.default_rng(5).permutation(flat.size)[count:]
+        flat[invalid] = np.resize(NEVER_VALID, len(invalid))
+    return target
+
+
+# --- The formulas, once more, one image and one pixel at a time
+
+
+def lower_median(values):
+    return np.sort(values)[(len(values) - 1) // 2]
+
+
+def normalized(values):
+    median = lower_median(values)
+    scale = np.mean(np.abs(values - median))
+    return (values - median) / scale if scale > 1e-6 else values - median
+
+
+def ssi_of_image(target, prediction, trim=0.2, gradient_weight=0.5, scales=4):
+    with np.errstate(invalid="ignore"):
+        valid = np.isfinite(target) & (target > 0)
+    if not valid.any():
+        return 0.0
+    residual = np.full(target.shape, np.nan)
+    residual[valid] = normalized(prediction[valid]) - normalized(target[valid])
+    sizes = np.sort(np.abs(residual[valid]))
+    loss = sizes[: max(1, math.floor((1 - trim) * len(sizes) + 1e-6))].sum() / (2 * len(sizes))
+    for k in range(scales):
+        r = residual[:: 2**k, :: 2**k]
+        total, count = 0.0, np.isfinite(r).sum()
+        for i in range(r.shape[0]):
+            for j in range(r.shape[1]):
+                if i + 1 < r.shape[0]:
+                    total += np.nan_to_num(abs(r[i + 1, j] - r[i, j]))
+                if j + 1 < r.shape[1]:
+                    total += np.nan_to_num(abs(r[i, j + 1] - r[i, j]))
+        loss += gradient_weight * total / max(count, 1)
+    return loss
+
+
+def silog_of_image(target, prediction, variance_focus=0.5):
+    with np.errstate(invalid="ignore"):
+        valid = np.isfinite(target) & (target > 0)
+    if not valid.any():
+        return 0.0
+    g = np.log(np.maximum(prediction[valid], 1e-6)) - np.log(target[valid])
+    return np.mean(g**2) - variance_focus * np.mean(g) ** 2
+
+
+def reference(name, target, prediction, **options):
+    of_image = {"ssi": ssi_of_image, "silog": silog_of_image}[name]
+    pairs = zip(target[..., 0].astype("float64"), prediction[..., 0].astype("float64"), strict=True)
+    return np.mean([of_image(t, p, **options) for t, p in pairs])
+
+
+@pytest.mark.parametrize("share", [0, "one", 0.01, 0.4, 1])
+@pytest.mark.parametrize("name", LOSSES)
+def test_formula(name, share):
+    target, prediction = with_valid(maps(0), share), maps(1, 0.1, 5)
+    value, gradient = value_and_gradient(name)(target, prediction)
+    assert value == pytest.approx(reference(name, target, prediction), rel=1e-4, abs=1e-6)
+    assert np.isfinite(gradient).all()
+    invalid = ~(np.isfinite(target) & (np.nan_to_num(target) > 0))
+    assert (gradient[invalid] == 0).all()
+    # One pixel has neither scale nor neighbours; log depth knows its value all the same.
+    if share not in (0, "one", 0.01) or (name == "silog" and share != 0):
+        assert np.any(gradient)
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("ssi", {"trim": 0.0}),
+        ("ssi", {"trim": 0.5, "gradient_weight": 2.0, "scales": 2}),
+        ("ssi", {"gradient_weight": 0.0}),
+        ("silog", {"variance_focus": 1.0}),
+        ("silog", {"variance_focus": 0.0}),
+    ],
+)
+def test_options(name, options):
+    target, prediction = with_valid(maps(0), 0.7), maps(1)
+    value = float(LOSSES[name](**options)(target, prediction))
+    assert value == pytest.approx(reference(name, target, prediction, **options), rel=1e-4)
+    config = LOSSES[name](**options).get_config()
+    assert options.items() <= config.items()
+    assert LOSSES[name].from_config(config).get_config() == config
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient_is_the_slope(name):
+    target, prediction = with_valid(maps(0), 0.6), maps(1)
+    _, gradient = value_and_gradient(name)(target, prediction)
+    direction = np.random.default_rng(3).normal(size=SHAPE)
+    step = 1e-6
+    ahead, behind = (
+        reference(name, target, prediction.astype("float64") + sign * step * direction)
+        for sign in (1, -1)
+    )
+    slope = (ahead - behind) / (2 * step)
+    assert np.sum(gradient.astype("float64") * direction) == pytest.approx(slope, rel=1e-3)
+
+
+# --- What must never break training
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    "target, prediction",
+    [
+        (np.full(SHAPE, 3, "float32"), maps(1)),
+        (maps(0), np.full(SHAPE, 3, "float32")),
+        (np.full(SHAPE, 3, "float32"), np.full(SHAPE, 3, "float32")),
+        (maps(0), np.zeros(SHAPE, "float32")),
+        (maps(0), maps(0)),
+        (maps(0) * 1e4, maps(1) * 1e-4),
+        (maps(0), maps(1) * 1e-8),
+        (with_valid(maps(0), 0), np.zeros(SHAPE, "float32")),
+        (with_valid(maps(0), "one"), np.zeros(SHAPE, "float32")),
+    ],
+    ids=[
+        "constant target",
+        "constant prediction",
+        "both constant",
+        "zero prediction",
+        "perfect prediction",
+        "large and small",
+        "nearly zero prediction",
+        "nothing valid",
+        "one pixel valid",
+    ],
+)
+def test_finite_and_bounded(name, target, prediction):
+    value, gradient = value_and_gradient(name)(target, prediction)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_perfect_prediction_costs_nothing(name):
+    value, _ = value_and_gradient(name)(maps(0), maps(0))
+    assert value == pytest.approx(0, abs=1e-6)
+
+
+def test_blind_to_scale_and_shift():
+    target, prediction = with_valid(maps(0), 0.7), maps(1)
+    value, _ = value_and_gradient("ssi")(target, prediction)
+    moved, gradient = value_and_gradient("ssi")(target, 40 * prediction + 7)
+    assert moved == pytest.approx(value, rel=1e-4)
+    # Hence no gradient along either: training cannot drift that way.
+    assert abs(gradient.sum()) < 1e-4 * np.abs(gradient).sum()
+    assert abs((gradient * prediction).sum()) < 1e-3 * np.abs(gradient * prediction).sum()
+
+
+def test_log_loss_is_half_blind_to_scale():
+    target, prediction = maps(0), maps(1)
+    blind = value_and_gradient("silog", variance_focus=1.0)
+    assert blind(target, 3 * prediction)[0] == pytest.approx(blind(target, prediction)[0], rel=1e-4)
+    # With lambda 1/2, a factor e alone costs half of the squared error of one.
+    assert value_and_gradient("silog")(target, math.e * target)[0] == pytest.approx(0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_value_of_an_invalid_pixel_never_matters(name):
+    evaluate = value_and_gradient(name)
+    target, prediction = maps(0), maps(1)
+    target[:, 3:7, 2:9] = 0
+    expected, expected_gradient = evaluate(target, prediction)
+    for value in NEVER_VALID:
+        target[:, 3:7, 2:9] = value
+        result, gradient = evaluate(target, prediction)
+        assert result == expected
+        np.testing.assert_array_equal(gradient, expected_gradient)
+    prediction[:, 3:7, 2:9] = 1e6  # nor what was predicted there
+    result, gradient = evaluate(target, prediction)
+    assert result == expected
+    np.testing.assert_array_equal(gradient, expected_gradient)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_sample_weight_marks_valid_pixels(name):
+    loss = LOSSES[name]()
+    target, prediction = maps(0), maps(1)
+    mask = np.random.default_rng(4).uniform(size=SHAPE) < 0.6
+    expected = float(loss(np.where(mask, target, 0), prediction))
+    assert expected != pytest.approx(float(loss(target, prediction)), rel=1e-3)
+    spoilt = np.where(mask, target, np.nan).astype("float32")
+    for weight in (mask.astype("float32"), mask, 5 * mask[..., 0].astype("float32")):
+        assert float(loss(spoilt, prediction, sample_weight=weight)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_sample_weight_of_whole_images(name):
+    loss = LOSSES[name]()
+    target, prediction = maps(0), maps(1)
+    alone = [float(loss(target[i : i + 1], prediction[i : i + 1])) for i in range(2)]
+    both = float(loss(target, prediction))
+    assert both == pytest.approx(np.mean(alone), rel=1e-5)
+    weighed = float(loss(target, prediction, sample_weight=np.array([1, 0], "float32")))
+    assert weighed == pytest.approx(alone[0] / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_channel_axis_may_be_missing(name):
+    loss = LOSSES[name]()
+    target, prediction = maps(0), maps(1)
+    expected = float(loss(target, prediction))
+    assert float(loss(target[..., 0], prediction)) == pytest.approx(expected)
+    assert float(loss(target[..., 0], prediction[..., 0])) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_predictions(name, dtype):
+    loss = LOSSES[name]()
+    target, prediction = maps(0), maps(1)
+    half = ops.cast(ops.convert_to_tensor(prediction), dtype)
+    result = loss(target, half)
+    assert keras.backend.standardize_dtype(result.dtype) == "float32"
+    assert float(result) == pytest.approx(float(loss(target, prediction)), rel=0.02)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_targets_of_another_size_are_refused(name):
+    with pytest.raises(ValueError, match=r"Targets are \(12, 10\) but predictions \(6, 10\)"):
+        LOSSES[name]()(maps(0), maps(1)[:, ::2])

@@ -1,0 +1,196 @@
+import json
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from keras import ops
+from PIL import Image
+
+from keras_dpt import DPTDepthPreprocessor, DPTImageConverter
+
+
+def photo(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype="uint8")
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        # Worked examples of the original's "minimal" rule at 384.
+        ((400, 600), (384, 576)),
+        ((300, 451), (256, 384)),
+        ((384, 384), (384, 384)),
+        ((480, 640), (384, 512)),
+        ((640, 480), (512, 384)),
+        ((375, 1242), (384, 1280)),
+        ((1, 1), (384, 384)),
+        ((10, 1000), (32, 384)),  # never less than one multiple
+    ],
+)
+def test_size_rule(size, expected):
+    assert DPTImageConverter().target_size(*size) == expected
+
+
+def test_size_rule_rounds_halves_to_even():
+    converter = DPTImageConverter((80, 80))
+    assert converter.target_size(80, 80) == (64, 64)  # 2.5 multiples, as Python and NumPy round
+    assert DPTImageConverter((112, 112)).target_size(112, 112) == (128, 128)  # 3.5
+
+
+def test_size_rule_without_aspect():
+    converter = DPTImageConverter((384, 640), keep_aspect_ratio=False)
+    for size in ((300, 451), (900, 100), (384, 640)):
+        assert converter.target_size(*size) == (384, 640)
+
+
+def test_size_left_alone():
+    converter = DPTImageConverter(None)
+    assert converter.target_size(33, 65) == (33, 65)
+    x = photo(33, 65)
+    np.testing.assert_allclose(ops.convert_to_numpy(converter(x)), x / 127.5 - 1, atol=1e-6)
+
+
+def test_other_multiples():
+    assert DPTImageConverter((518, 518), multiple_of=14).target_size(480, 640) == (518, 686)
+
+
+def test_mean_and_std():
+    x = photo(64, 64)
+    y = ops.convert_to_numpy(DPTImageConverter((64, 64))(x))
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, (x / 255 - 0.5) / 0.5, atol=1e-6)
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    y = ops.convert_to_numpy(DPTImageConverter((64, 64), mean=mean, std=std)(x))
+    np.testing.assert_allclose(y, (x / 255 - mean) / std, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(100, 150), (30, 45)])
+def test_bicubic_antialias_is_pillows(size):
+    x = photo(*size)
+    converter = DPTImageConverter((64, 96), resize="bicubic_antialias")
+    expected = np.asarray(Image.fromarray(x).resize((96, 64), Image.Resampling.BICUBIC))
+    result = ops.convert_to_numpy(converter(x))
+    np.testing.assert_allclose(result, expected / 127.5 - 1, atol=1e-6)
+
+
+def test_bicubic_is_opencvs_without_antialiasing():
+    import cv2
+
+    x = photo(100, 150)
+    expected = cv2.resize(x.astype("float32"), (96, 64), interpolation=cv2.INTER_CUBIC)
+    result = ops.convert_to_numpy(DPTImageConverter((64, 96))(x))
+    np.testing.assert_allclose(result, expected / 127.5 - 1, atol=1e-5)
+    assert np.abs(result).max() > 1  # it overshoots, and nothing clips it
+
+
+@pytest.mark.parametrize("resize", ["bicubic", "bicubic_antialias"])
+def test_same_in_tf_data(resize):
+    converter = DPTImageConverter((64, 64), resize=resize)
+    batch = np.stack([photo(48, 80, seed) for seed in range(3)])
+    eager = ops.convert_to_numpy(converter(batch))
+    assert eager.shape == (3, 32, 64, 3)
+    dataset = tf.data.Dataset.from_tensor_slices(batch)
+    one_by_one = np.stack(list(dataset.map(converter).as_numpy_iterator()))
+    np.testing.assert_array_equal(one_by_one, eager)
+    (batched,) = dataset.batch(3).map(converter).as_numpy_iterator()
+    np.testing.assert_array_equal(batched, eager)
+
+
+def test_static_shapes_in_tf_data():
+    dataset = tf.data.Dataset.from_tensor_slices(np.stack([photo(48, 80)])).map(
+        DPTImageConverter((64, 64))
+    )
+    assert tuple(dataset.element_spec.shape) == (32, 64, 3)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter([photo(48, 80)]), output_signature=tf.TensorSpec((None, None, 3), tf.uint8)
+    ).map(DPTImageConverter((64, 64)))
+    assert dataset.element_spec.shape.as_list() == [None, None, 3]
+    (only,) = dataset.as_numpy_iterator()
+    assert only.shape == (32, 64, 3)
+
+
+def test_kinds_of_input():
+    converter = DPTImageConverter((64, 64))
+    x = tiny.photos(2, 48, 80)
+    expected = ops.convert_to_numpy(converter(x))
+    for same in (x.astype("float32"), x.astype("int32"), ops.convert_to_tensor(x), list(x)):
+        np.testing.assert_array_equal(ops.convert_to_numpy(converter(same)), expected)
+    np.testing.assert_array_equal(ops.convert_to_numpy(converter(x[0])), expected[0])
+    assert ops.is_tensor(converter(x))
+
+
+def test_floats_from_0_to_1_are_refused():
+    converter = DPTImageConverter((64, 64))
+    for x in (photo(64, 64) / 255, np.stack([photo(64, 64)]).astype("float32") / 255):
+        with pytest.raises(
+            ValueError, match="values from 0 to 255; received floats between 0 and 1"
+        ):
+            converter(x)
+    dataset = tf.data.Dataset.from_tensors(photo(64, 64) / 255).map(converter)
+    with pytest.raises(tf.errors.OpError, match="values from 0 to 255"):
+        list(dataset)
+    black = ops.convert_to_numpy(converter(np.zeros((64, 64, 3), "float32")))
+    np.testing.assert_array_equal(black, -1)  # black is black in any range
+
+
+def test_unknown_resize():
+    with pytest.raises(ValueError, match="`resize` has to be .*received 'lanczos'"):
+        DPTImageConverter(resize="lanczos")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {
+            "image_size": (352, 1216),
+            "keep_aspect_ratio": False,
+            "multiple_of": 16,
+            "resize": "bicubic_antialias",
+            "mean": (0.4, 0.5, 0.6),
+            "std": [0.2, 0.3, 0.4],
+        },
+        {"image_size": None},
+    ],
+)
+def test_config(options):
+    converter = DPTImageConverter(**options)
+    stored = json.loads(json.dumps(keras.saving.serialize_keras_object(converter)))
+    rebuilt = keras.saving.deserialize_keras_object(stored)
+    assert type(rebuilt) is DPTImageConverter
+    assert rebuilt.target_size(100, 300) == converter.target_size(100, 300)
+    x = photo(100, 300)
+    np.testing.assert_array_equal(rebuilt.convert(x), converter.convert(x))
+    assert (
+        DPTImageConverter.from_config(converter.get_config()).get_config() == converter.get_config()
+    )
+    # The base class's words for the same things would contradict ours.
+    assert not {"scale", "offset", "interpolation", "crop_to_aspect_ratio"} & set(
+        converter.get_config()
+    )
+
+
+def test_image_size_can_be_set():
+    converter = DPTImageConverter((384, 384))
+    converter.image_size = (64, 64)
+    assert ops.convert_to_numpy(converter(photo(48, 80))).shape == (32, 64, 3)
+
+
+def test_saved_as_a_preset(tmp_path):
+    converter = DPTImageConverter((96, 128), mean=0.3)
+    converter.save_to_preset(str(tmp_path))
+    stored = json.loads((tmp_path / "image_converter.json").read_text())
+    assert keras.saving.deserialize_keras_object(stored).get_config() == converter.get_config()
+    assert issubclass(DPTImageConverter, keras_hub.layers.ImageConverter)
+
+
+def test_preprocessor_leaves_targets_alone():
+    preprocessor = DPTDepthPreprocessor(DPTImageConverter((64, 64)))
+    x, y, weight = tiny.photos(2, 48, 80), np.ones((2, 32, 64, 1)), np.ones((2, 32, 64))
+    converted, same_y, same_weight = preprocessor(x, y, weight)
+    assert tuple(converted.shape) == (2, 32, 64, 3)
+    np.testing.assert_array_equal(ops.convert_to_numpy(same_y), y)
+    np.testing.assert_array_equal(ops.convert_to_numpy(same_weight), weight)
