@@ -3,7 +3,8 @@
     KERAS_BACKEND=tensorflow python examples/train_mini_segmentation.py DATA --out runs/mini_seg
 
 DATA holds `train/` and `val/`, each with `rgb/NAME.jpg` and `seg/NAME.png` (class ids, 11 for
-unlabelled). The result is a preset directory whose weights are stored in half precision.
+unlabelled). The result is a preset directory whose weights are stored in half precision. A run that
+was cut off goes on with the same command and --resume.
 """
 
 import argparse
@@ -116,6 +117,28 @@ def evaluate(model, images, labels, **options):
     }
 
 
+class Remember(keras.callbacks.Callback):
+    """Keeps weights, optimizer and number of the last complete epoch."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.weights, self.epoch = folder / "last.weights.h5", folder / "last_epoch.txt"
+
+    def on_epoch_end(self, epoch, logs=None):
+        partial = self.weights.with_name("partial.weights.h5")
+        self.model.save_weights(partial, overwrite=True)
+        partial.replace(self.weights)
+        self.epoch.write_text(str(epoch + 1))
+
+    def restore(self, model):
+        """Number of complete epochs, whose state `model` gets; 0 if there was none."""
+        if not self.epoch.is_file():
+            return 0
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self.weights)
+        return int(self.epoch.read_text())
+
+
 class Validate(keras.callbacks.Callback):
     """Scores a part of val every so many epochs and after the last; keeps the best weights."""
 
@@ -124,7 +147,7 @@ class Validate(keras.callbacks.Callback):
         self.images, self.labels, self.path = images, labels, path
         self.every, self.last = every, last
         self.image_size = image_size
-        self.best = 0.0
+        self.best = 0.0  # a resumed run starts to compare anew
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every and epoch + 1 < self.last:
@@ -147,6 +170,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch")
     parser.add_argument(
         "--finish", action="store_true", help="no training: make the preset of the best weights"
     )
@@ -187,13 +211,15 @@ def train(model, args, val_images, val_labels, image_size, path):
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.05, clipnorm=1.0)
     print(f"{model.count_params():,} parameters, {steps} steps", flush=True)
-    callbacks = [
-        Validate(val_images, val_labels, 5, args.epochs, image_size, path),
-        keras.callbacks.CSVLogger(args.out / "log.csv", append=True),
-    ]
-    first = 0
+    remember = Remember(args.out)
+    validate = Validate(val_images, val_labels, 5, args.epochs, image_size, path)
+    callbacks = [remember, validate, keras.callbacks.CSVLogger(args.out / "log.csv", append=True)]
+    model.compile(optimizer=optimizer, metrics=None)
+    first = remember.restore(model) if args.resume else 0
     for size, until in SIZES:
         last = round(args.epochs * until)
+        if first >= last:
+            continue
         model.preprocessor.image_size = size
         # Anew for each size: TensorFlow then knows it, which is faster. The optimizer goes on.
         model.compile(optimizer=optimizer, metrics=None)

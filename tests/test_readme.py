@@ -39,7 +39,8 @@ def test_python_blocks_run(workplace):
             "model.fit(train_ds)", "model.preprocessor.image_size = (64, 64); model.fit(*train_ds)"
         )
         exec(compile(block, "README.md", "exec"), names)
-    assert Image.open("depth.png").size == (512, 256)
+    with Image.open("depth.png") as picture:
+        assert picture.size == (512, 256)
     assert (workplace / "my_preset" / "config.json").is_file()
 
 

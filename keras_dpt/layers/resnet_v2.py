@@ -4,6 +4,8 @@ Despite its name this network is *not* pre-activation: norm and ReLU follow each
 its convolutions are bias-free and weight-standardised, and pad as TensorFlow's SAME does.
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -42,8 +44,8 @@ class WeightStandardizedConv2D(keras.layers.Conv2D):
         """The kernel `(kh, kw, in, out)` that is convolved with; statistics are population ones."""
         dtype = kernel.dtype
         kernel = ops.cast(kernel, "float32")
-        kernel = kernel - ops.mean(kernel, axis=(0, 1, 2), keepdims=True)
-        variance = ops.mean(ops.square(kernel), axis=(0, 1, 2), keepdims=True)
+        kernel = kernel - _mean_per_output(kernel)
+        variance = _mean_per_output(ops.square(kernel))
         if self.standardization == "std":
             kernel = kernel / (ops.sqrt(variance) + 1e-5)
         else:
@@ -52,6 +54,18 @@ class WeightStandardizedConv2D(keras.layers.Conv2D):
 
     def get_config(self):
         return super().get_config() | {"standardization": self.standardization}
+
+
+def _mean_per_output(kernel):
+    """Mean of each output channel's weights, `(1, 1, 1, out)`, as a mean of short means.
+
+    One long sum in float32 loses a digit that the whole network then carries along.
+    """
+    *inputs, outputs = kernel.shape
+    count = math.prod(inputs)
+    parts = math.gcd(count, 64)
+    means = ops.mean(ops.reshape(kernel, (parts, count // parts, outputs)), axis=1)
+    return ops.reshape(ops.mean(means, axis=0), (1, 1, 1, outputs))
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")

@@ -71,7 +71,7 @@ def test_ignored_pixels_change_neither_loss_nor_gradient():
     losses = []
     for x in (logits, other.astype("float32")):
         loss = differentiable(lambda y: SegmentationLoss()(labels, y, weights))
-        number, (gradient,) = loss(x)
+        number, gradient = loss(x)
         assert not np.any(gradient[out]) and np.all(np.any(gradient[~out], axis=-1))
         losses.append((number, gradient[~out]))
     assert losses[0][0] == losses[1][0]
@@ -80,7 +80,7 @@ def test_ignored_pixels_change_neither_loss_nor_gradient():
 
 def test_gradient_is_that_of_the_formula():
     labels, logits = sample()
-    _, (gradient,) = differentiable(lambda y: SegmentationLoss()(labels, y))(logits)
+    _, gradient = differentiable(lambda y: SegmentationLoss()(labels, y))(logits)
     known = labels != 255
     softmax = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     expected = softmax - np.eye(3)[np.where(known, labels, 0)]
@@ -96,7 +96,7 @@ def test_nothing_known_is_zero():
         (labels, np.zeros(2, "float32")),
     ):
         loss = differentiable(lambda y, a=known, w=weights: SegmentationLoss()(a, y, w))
-        number, (gradient,) = loss(logits)
+        number, gradient = loss(logits)
         assert number == 0
         assert np.isfinite(gradient).all() and not gradient.any()
 

@@ -10,7 +10,6 @@ import tiny
 from contracts import arrays, check_model, predict
 from keras import ops
 
-import keras_dpt
 from keras_dpt.encoders import ENCODERS
 from keras_dpt.errors import LabelError
 from keras_dpt.image_converter import DPTImageConverter
@@ -21,6 +20,8 @@ from keras_dpt.metrics import MeanIoU, PixelAccuracy
 from keras_dpt.models.segmentation import PAPER_SCALES, DPTSegmentation, windows
 from keras_dpt.preprocessor import DPTSegmentationPreprocessor
 from keras_dpt.presets import preset_names, read_preset
+
+pytestmark = pytest.mark.slow
 
 NAMES = ("sky", "road", "car")
 
@@ -575,28 +576,3 @@ def test_presets_are_complete(name):
     assert len(check_class_names(output["class_names"])) == task["num_classes"]
     check_palette(output["palette"], task["num_classes"])
     assert preset["architecture"]["backbone_config"]["use_batch_norm"] is True
-
-
-def test_ade20k_presets_share_their_classes():
-    large, hybrid = (read_preset(f"dpt_{size}_ade20k") for size in ("large", "hybrid"))
-    assert large["output"] == hybrid["output"]
-    names = large["output"]["class_names"]
-    assert len(names) == 150
-    assert [names[i] for i in (0, 2, 12, 20, 149)] == ["wall", "sky", "person", "car", "flag"]
-    assert large["image"]["image_size"] == [480, 480]
-    architecture = read_preset("dpt_large")["architecture"]
-    assert large["architecture"]["encoder_config"] == architecture["encoder_config"]
-
-
-def test_a_preset_without_weights():
-    model = DPTSegmentation.from_preset("dpt_mini_camvid", load_weights=False)
-    preset = read_preset("dpt_mini_camvid")
-    assert model.class_names == tuple(preset["output"]["class_names"])
-    assert model.palette[3] == (128, 64, 128)
-    assert list(model.preprocessor.image_size) == preset["image"]["image_size"]
-    assert model.count_params() == preset["parameters"]
-    other = DPTSegmentation.from_preset("dpt_mini_camvid", load_weights=False, num_classes=4)
-    assert other.class_names == ("class 0", "class 1", "class 2", "class 3")
-    depth = DPTSegmentation.from_preset("dpt_mini_nyuv2", load_weights=False, num_classes=2)
-    assert depth.num_classes == 2
-    assert keras_dpt.DPTBackbone.from_preset("dpt_mini_camvid", load_weights=False).use_batch_norm
