@@ -187,7 +187,9 @@ def test_one_step_moves_every_weight(model, weights, data):
     for variable, before in zip(model.weights, weights, strict=True):
         after = ops.convert_to_numpy(variable)
         assert np.isfinite(after).all()
-        assert np.any(after != before), f"{variable.path} stays as it was"
+        # The loss is blind to shifts, and so to the last bias.
+        if variable.path != "depth_head/conv3/bias":
+            assert np.any(after != before), f"{variable.path} stays as it was"
 
 
 @pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset"])
@@ -246,7 +248,7 @@ def train_step(network, size=(32, 64)):
 def test_a_frozen_encoder_stays():
     network = tiny.depth()
     network.backbone.image_encoder.trainable = False
-    network.compile(keras.optimizers.SGD(0.1))
+    network.compile(keras.optimizers.SGD(0.1), "mae")
     encoder = network.backbone.image_encoder.get_weights()
     trainable = [ops.convert_to_numpy(v) for v in network.trainable_variables]
     assert len(trainable) == len(network.weights) - len(encoder)
@@ -279,7 +281,7 @@ def test_lora():
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains(policy):
-    network = tiny.depth(tiny.backbone(dtype=policy))
+    network = tiny.depth(tiny.backbone(dtype=policy), **METRIC)
     if policy == "mixed_float16":
         # Keras scales the loss by itself, and skips steps until its gradients are finite.
         assert isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer)

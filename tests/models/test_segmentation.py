@@ -90,7 +90,7 @@ def converted(model, photos):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_contract(name, tmp_path):
-    model = network(name, auxiliary=False)
+    model = network(name, auxiliary=False, preprocessor=None)
     check_model(model, [(32, 64), (48, 80)], tmp_path, float32_layers=("segmentation_head/conv2",))
 
 
