@@ -25,6 +25,8 @@ $(BACKENDS:%=test-%): test-%: $(VENV)/.developer
 test-slow: $(VENV)/.developer
 	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m slow || exit 1; done
 
+# The references' answers are the same for all backends: computed once, kept here.
+parity: export KERAS_DPT_PARITY_CACHE ?= build/parity
 parity: $(VENV)/.developer
 	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m parity tests/parity || exit 1; done
 
