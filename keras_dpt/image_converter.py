@@ -55,6 +55,7 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         ):
             kwargs.pop(name, None)  # the base class's words for what is said above
         super().__init__(image_size=image_size, data_format="channels_last", **kwargs)
+        self.resizing.built = True  # it only keeps `image_size` and is never called
         self.keep_aspect_ratio = keep_aspect_ratio
         self.multiple_of = multiple_of
         self.resize = resize

@@ -11,8 +11,13 @@ from keras_dpt.models.backbone import DPTBackbone
 DPTImageConverter.backbone_cls = DPTBackbone
 
 
-class _FromPreset:
+class _Preprocessor:
     """Mixin before a keras-hub preprocessor: finds our presets by name, without network."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # While a part of a task counts as unbuilt, JAX runs it once more, eagerly, per prediction.
+        self.built = True
 
     @classmethod
     def from_preset(cls, preset, *args, **kwargs):
@@ -24,7 +29,7 @@ class _FromPreset:
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
-class DPTDepthPreprocessor(_FromPreset, keras_hub.models.DepthEstimatorPreprocessor):
+class DPTDepthPreprocessor(_Preprocessor, keras_hub.models.DepthEstimatorPreprocessor):
     """Converts images for `DPTDepth`; `fit`, `evaluate` and `predict` apply it by themselves.
 
     Targets and sample weights pass through unaltered: they have to be of the size that images have
@@ -42,7 +47,7 @@ class DPTDepthPreprocessor(_FromPreset, keras_hub.models.DepthEstimatorPreproces
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
-class DPTSegmentationPreprocessor(_FromPreset, keras_hub.models.ImageSegmenterPreprocessor):
+class DPTSegmentationPreprocessor(_Preprocessor, keras_hub.models.ImageSegmenterPreprocessor):
     """Converts images for `DPTSegmentation`; `fit`, `evaluate` and `predict` apply it themselves.
 
     Labels and sample weights pass through unaltered: loss and metrics resize logits to the labels'

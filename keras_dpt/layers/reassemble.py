@@ -40,8 +40,11 @@ class Reassemble(keras.layers.Layer):
 
     def build(self, input_shape):
         self.projection.build(input_shape)
+        shape = (*input_shape[:-1], self.channels)
+        if self.factor < 1:
+            self.pad.build(shape)
         if self.resize is not None:
-            self.resize.build((*input_shape[:-1], self.channels))
+            self.resize.build(shape)
 
     def call(self, x):
         x = self.projection(x)

@@ -84,7 +84,7 @@ class GroupNorm(keras.layers.GroupNormalization):
         x = x - self._group_mean(x)
         deviation = ops.sqrt(self._group_mean(ops.square(x)) + self.epsilon)
         x = x * (ops.cast(self.gamma, "float32") / deviation) + ops.cast(self.beta, "float32")
-        return ops.cast(x, inputs.dtype)
+        return ops.cast(x, self.compute_dtype)
 
     def _group_mean(self, x):
         """Mean of each group, repeated for each of its channels: `(B, 1, 1, C)`."""

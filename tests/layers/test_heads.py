@@ -34,6 +34,15 @@ def test_head_by_its_parts():
     np.testing.assert_allclose(arrays(layer(x)), y, atol=1e-5)
 
 
+def test_fresh_head_can_learn():
+    """A ReLU that is silent everywhere has no gradient: a model may not start like that."""
+    x = 3 * maps(16, 16, 64)
+    for seed in range(10):
+        keras.utils.set_random_seed(seed)
+        y = arrays(DepthHead((32, 16))(x))
+        assert (y > 0).mean() > 0.9
+
+
 def test_head_is_never_negative():
     layer, x = head(), maps(3, 5)
     layer.conv3.bias.assign([-1.0])

@@ -3,7 +3,7 @@ import pytest
 import tiny
 from contracts import arrays, check_layer
 
-from keras_dpt.layers.resnet_v2 import Bottleneck, ResNetStem, WeightStandardizedConv2D
+from keras_dpt.layers.resnet_v2 import Bottleneck, GroupNorm, ResNetStem, WeightStandardizedConv2D
 
 from .reference import conv_same, group_norm, max_pool_same, relu, standardize, weights
 
@@ -44,6 +44,16 @@ def test_kernel_has_no_mean_and_unit_variance():
     kernel = arrays(layer.standardize(layer.kernel))
     np.testing.assert_allclose(kernel.mean((0, 1, 2)), 0, atol=1e-6)
     np.testing.assert_allclose(kernel.var((0, 1, 2)), 1, atol=1e-3)
+
+
+def test_group_norm(tmp_path):
+    layer, x = built(GroupNorm(2, epsilon=1e-5), 6), maps(4, 6, 6)
+    w = weights(layer)
+    for offset, tolerance in ((0, 1e-5), (100, 1e-3)):  # E[x^2] - E[x]^2 would be off by 0.1
+        expected = group_norm((x + np.float32(offset)).astype("float64"), w["gamma"], w["beta"], 2)
+        result = arrays(layer(x + np.float32(offset)))
+        np.testing.assert_allclose(result, expected, atol=tolerance)
+    check_layer(layer, [(x,), (maps(3, 5, 6),)], tmp_path)
 
 
 def test_unknown_formula():

@@ -10,7 +10,6 @@ import tiny
 from contracts import arrays, check_model, predict
 from keras import ops
 
-from keras_dpt.encoders import ENCODERS
 from keras_dpt.errors import LabelError
 from keras_dpt.image_converter import DPTImageConverter
 from keras_dpt.label_map import check_class_names, check_palette, default_palette
@@ -78,6 +77,15 @@ def data():
     return tiny.photos(4, 48, 80), labels
 
 
+def train_step(model, num_classes=3):
+    """One step on ready images; returns what Keras reports of it."""
+    rng = np.random.default_rng(0)
+    x, y = tiny.images(2, 32, 32), rng.integers(0, num_classes, (2, 32, 32))
+    # One step is not worth TensorFlow's tracing.
+    model.run_eagerly = keras.backend.backend() == "tensorflow"
+    return keras.Model.train_on_batch(model, x, y, return_dict=True)
+
+
 def number(scalar):
     """A tensor without axes as a float."""
     return float(arrays(scalar))
@@ -88,9 +96,8 @@ def converted(model, photos):
     return np.stack([converter.convert(x) for x in photos])
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_contract(name, tmp_path):
-    model = network(name, auxiliary=False, preprocessor=None)
+def test_contract(tmp_path):
+    model = network(auxiliary=False, preprocessor=None)
     check_model(model, [(32, 64), (48, 80)], tmp_path, float32_layers=("segmentation_head/conv2",))
 
 
@@ -149,7 +156,7 @@ def test_inference_is_free_of_it(model):
     x = (tiny.images(2, 32, 64),)
     expected = predict(model, x)
     for variable in model.auxiliary_head.variables:
-        variable.assign(ops.zeros_like(variable))
+        variable.assign(np.zeros(variable.shape, variable.dtype))
     np.testing.assert_array_equal(predict(model, x), expected)
 
 
@@ -212,9 +219,9 @@ def test_compile_takes_other_choices():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
     model.compile(keras.optimizers.Adam(0.5), loss, metrics=None)
     assert isinstance(model.optimizer, keras.optimizers.Adam) and model.loss is loss
-    x, y = tiny.images(2, 32, 64), np.random.default_rng(0).integers(0, 3, (2, 32, 64))
     # Keras's loss needs logits of the labels' size, so the auxiliary ones are resized for it.
-    assert np.isfinite(float(keras.Model.train_on_batch(model, x, y)))
+    logs = train_step(model)
+    assert set(logs) == {"loss"} and np.isfinite(logs["loss"])
 
 
 @pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset"])
@@ -242,7 +249,8 @@ def test_fit_and_evaluate_take(kind, model, data):
     assert np.isfinite(history["loss"][0])
 
 
-def test_it_learns(weights, data):
+@pytest.mark.slow
+def test_it_learns():
     """Classes by brightness: loss falls and mean IoU rises."""
     model = network(preprocessor=None, dropout=0.0)
     model.compile(keras.optimizers.Adam(3e-3))
@@ -292,8 +300,7 @@ def test_a_frozen_encoder_stays():
     encoder = model.backbone.image_encoder.get_weights()
     others = [arrays(v.value).copy() for v in model.trainable_variables]
     assert len(others) == len(network().trainable_variables) - len(encoder)
-    x, y = tiny.images(2, 32, 64), np.random.default_rng(0).integers(0, 3, (2, 32, 64))
-    keras.Model.train_on_batch(model, x, y)
+    train_step(model)
     for before, after in zip(encoder, model.backbone.image_encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(after, before)
     for before, variable in zip(others, model.trainable_variables, strict=True):
@@ -303,8 +310,7 @@ def test_a_frozen_encoder_stays():
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains(policy):
     model = network(tiny.backbone(dtype=policy, use_batch_norm=True))
-    x, y = tiny.images(2, 32, 64), np.random.default_rng(0).integers(0, 3, (2, 32, 64))
-    assert np.isfinite(np.ravel(keras.Model.train_on_batch(model, x, y))[0])
+    assert np.isfinite(train_step(model)["loss"])
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     assert all(np.isfinite(w).all() for w in model.get_weights())
     assert model.auxiliary_head.conv1.dtype_policy.name == policy
@@ -499,8 +505,7 @@ def test_other_classes_replace_the_last_layers_only(preset, weights, shared):
             assert ours.shape == (*theirs.shape[:-1], 5)
         else:
             np.testing.assert_array_equal(ours, theirs, variable.path)
-    x, y = tiny.images(2, 32, 64), np.random.default_rng(0).integers(0, 5, (2, 32, 64))
-    assert np.isfinite(np.ravel(keras.Model.train_on_batch(loaded, x, y))[0])
+    assert np.isfinite(train_step(loaded, 5)["loss"])
 
 
 def test_other_classes_of_the_same_number_are_others_too(preset, weights):
@@ -538,23 +543,22 @@ def test_preset_in_another_dtype(preset, dtype):
     assert 0 < np.abs(output - expected).max() < 0.15 * np.abs(expected).max()
 
 
-def test_a_saved_training_goes_on(tmp_path, data):
-    x, y = tiny.images(2, 32, 64), np.random.default_rng(0).integers(0, 3, (2, 32, 64))
+@pytest.mark.slow
+def test_a_saved_training_goes_on(tmp_path):
     model = network(dropout=0.0)
-    keras.Model.train_on_batch(model, x, y)
+    train_step(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded) is DPTSegmentation and loaded.get_config() == model.get_config()
-    for network_ in (model, loaded):  # momentum included
-        keras.Model.train_on_batch(network_, x, y)
+    ours, theirs = train_step(model), train_step(loaded)  # momentum included
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
     for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_a_preset_holds_no_training(tmp_path):
     model = network()
-    x, y = tiny.images(2, 32, 64), np.random.default_rng(0).integers(0, 3, (2, 32, 64))
-    keras.Model.train_on_batch(model, x, y)
+    train_step(model)
     model.save_to_preset(str(tmp_path))
     stored = sum(f.stat().st_size for f in tmp_path.glob("*.h5"))
     assert stored < 1.2 * sum(w.nbytes for w in model.get_weights()) + 400_000

@@ -1,0 +1,78 @@
+import keras
+import numpy as np
+import pytest
+import tiny
+from keras import ops
+
+from keras_dpt.models.task import _Arrays
+
+
+@pytest.fixture
+def pairs():
+    return np.arange(10), np.arange(10) * 2.0
+
+
+def test_arrays_come_in_batches(pairs):
+    batches = _Arrays((*pairs, None), batch_size=4)
+    assert len(batches) == 3
+    x, y, sample_weight = batches[2]
+    np.testing.assert_array_equal(x, [8, 9])
+    np.testing.assert_array_equal(y, [16, 18])
+    assert sample_weight is None
+
+
+def test_arrays_are_shuffled_anew_each_epoch(pairs):
+    def epoch(dataset):
+        x, y = (np.concatenate(part) for part in zip(*[b[:2] for b in dataset], strict=True))
+        np.testing.assert_array_equal(y, 2 * x)
+        assert sorted(x) == list(range(10))
+        return x.tolist()
+
+    dataset = _Arrays((*pairs, None), batch_size=4, shuffle=True)
+    first = epoch(dataset[i] for i in range(3))
+    dataset.on_epoch_end()
+    second = epoch(dataset[i] for i in range(3))
+    assert list(range(10)) != first != second
+    keras.utils.set_random_seed(0)  # as the fixture `seed` did
+    dataset = _Arrays((*pairs, None), batch_size=4, shuffle=True)
+    assert epoch(dataset[i] for i in range(3)) == first
+
+
+def test_arrays_may_be_tensors(pairs):
+    batches = _Arrays((ops.convert_to_tensor(pairs[1]), None, None), batch_size=4)
+    np.testing.assert_array_equal(batches[1][0], [8, 10, 12, 14])
+
+
+@pytest.fixture(scope="module")
+def trained():
+    model = tiny.depth(preprocessor=tiny.preprocessor((32, 32)))
+    model.backbone.trainable = False  # quicker to compile
+    model.compile(keras.optimizers.Adam(1e-3), "mae")
+    x, y = tiny.photos(4, 32, 32), np.random.default_rng(0).uniform(1, 9, (4, 32, 32, 1))
+    history = model.fit(x, y, batch_size=3, validation_split=0.25, verbose=0).history
+    return model, history
+
+
+def test_validation_split(trained):
+    model, history = trained
+    assert np.isfinite(history["val_loss"]).all()
+    assert int(model.optimizer.iterations) == 1  # three of the four images, in one batch
+
+
+def test_training_can_be_resumed_from_a_keras_file(trained, tmp_path):
+    model, _ = trained
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    pairs = list(zip(loaded.optimizer.variables, model.optimizer.variables, strict=True))
+    assert len(pairs) > 2 * len(model.trainable_variables)
+    for ours, theirs in pairs:
+        np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))
+
+
+def test_presets_hold_no_optimizer(trained, tmp_path):
+    model, _ = trained
+    model.save_to_preset(str(tmp_path))
+    assert (tmp_path / "task.weights.h5").stat().st_size < 1e5
+    loaded = type(model).from_preset(str(tmp_path))
+    assert int(loaded.optimizer.iterations) == 0
+    assert int(model.optimizer.iterations) == 1  # saving put it back
