@@ -166,7 +166,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=120)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -209,11 +209,18 @@ def train(model, args, val_images, val_labels, image_size, path):
         warmup_steps=steps // 20,
         alpha=0.01,
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.05, clipnorm=1.0)
+    optimizer = keras.optimizers.AdamW(
+        schedule, weight_decay=0.05, clipnorm=1.0, use_ema=True, ema_momentum=0.99
+    )
     print(f"{model.count_params():,} parameters, {steps} steps", flush=True)
     remember = Remember(args.out)
     validate = Validate(val_images, val_labels, 5, args.epochs, image_size, path)
-    callbacks = [remember, validate, keras.callbacks.CSVLogger(args.out / "log.csv", append=True)]
+    callbacks = [
+        remember,  # before the averages take the place of the weights
+        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+        validate,
+        keras.callbacks.CSVLogger(args.out / "log.csv", append=True),
+    ]
     model.compile(optimizer=optimizer, metrics=None)
     first = remember.restore(model) if args.resume else 0
     for size, until in SIZES:

@@ -1,20 +1,22 @@
 """Dense Prediction Transformers for Keras 3: depth and segmentation on TensorFlow, JAX, PyTorch."""
 
-from keras_dpt import losses
+from keras_dpt import losses, metrics
 from keras_dpt.alignment import align_scale_shift
 from keras_dpt.conversion import convert
 from keras_dpt.depth_map import DepthMap
 from keras_dpt.encoders.vit import ViTEncoder
 from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
-from keras_dpt.errors import DepthError, ImageError, KerasDPTError, WeightsError
+from keras_dpt.errors import DepthError, ImageError, KerasDPTError, LabelError, WeightsError
 from keras_dpt.image_converter import DPTImageConverter
+from keras_dpt.label_map import LabelMap
 from keras_dpt.layers.feature_fusion import FeatureFusion, ResidualConvUnit
-from keras_dpt.layers.heads import DepthHead
+from keras_dpt.layers.heads import DepthHead, SegmentationHead
 from keras_dpt.layers.readout import ReadAdd, ReadIgnore, ReadProject
 from keras_dpt.layers.reassemble import Reassemble
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.depth import DPTDepth
-from keras_dpt.preprocessor import DPTDepthPreprocessor
+from keras_dpt.models.segmentation import DPTSegmentation
+from keras_dpt.preprocessor import DPTDepthPreprocessor, DPTSegmentationPreprocessor
 from keras_dpt.presets import list_presets
 from keras_dpt.version import __version__
 
@@ -23,16 +25,21 @@ __all__ = [
     "DPTDepth",
     "DPTDepthPreprocessor",
     "DPTImageConverter",
+    "DPTSegmentation",
+    "DPTSegmentationPreprocessor",
     "DepthError",
     "DepthHead",
     "DepthMap",
     "FeatureFusion",
     "ImageError",
     "KerasDPTError",
+    "LabelError",
+    "LabelMap",
     "ReadAdd",
     "ReadIgnore",
     "ReadProject",
     "Reassemble",
+    "SegmentationHead",
     "ResidualConvUnit",
     "ViTEncoder",
     "ViTHybridEncoder",
@@ -42,4 +49,5 @@ __all__ = [
     "convert",
     "list_presets",
     "losses",
+    "metrics",
 ]

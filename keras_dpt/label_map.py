@@ -172,14 +172,15 @@ class LabelMap:
         """
         return Image.fromarray(self._colors()[self._slots()])
 
-    def overlay(self, photo, alpha: float = 0.5) -> Image.Image:
+    def overlay(self, photo, alpha: float = 0.5, legend: bool = False) -> Image.Image:
         """Lay the colours over the photo; where there is no class, the photo remains as it is.
 
         Args:
             photo: path, PIL image or array of the map's size, as for `predict_image`.
             alpha: 0 shows the photo only, 1 the colours only.
+            legend: put the legend on the right of it, in letters that suit the photo's size.
 
-        Returns: RGB PIL image of the map's size.
+        Returns: RGB PIL image of the map's size, wider with the legend.
         Raises:
             LabelError: the photo has another size, or `alpha` is not from 0 to 1.
             keras_dpt.ImageError: the photo cannot be read.
@@ -201,7 +202,8 @@ class LabelMap:
             plane = pixels[..., channel].astype("float32")
             plane += weight[slots] * (colors[:, channel][slots] - plane)
             mixed[..., channel] = np.rint(plane)
-        return Image.fromarray(mixed)
+        overlay = Image.fromarray(mixed)
+        return self._beside_legend(overlay) if legend else overlay
 
     def legend(self, text_size: int = 16, max_classes: int | None = 30) -> Image.Image:
         """Draw the colour, name and share of each class in the picture, largest first.
@@ -228,6 +230,18 @@ class LabelMap:
             draw.rectangle((gap, top, gap + text_size, top + text_size), tuple(color), "black")
             draw.text((text_left, top + text_size // 2), text, "black", font, anchor="lm")
         return image
+
+    def _beside_legend(self, picture: Image.Image) -> Image.Image:
+        """The picture with the legend on its right, as many classes as there is room for."""
+        text_size = max(12, picture.height // 25)
+        room = (picture.height - text_size // 2) // (text_size + text_size // 2)
+        legend = self.legend(text_size, max_classes=max(1, room))
+        both = Image.new(
+            "RGB", (picture.width + legend.width, max(picture.height, legend.height)), "white"
+        )
+        both.paste(picture, (0, 0))
+        both.paste(legend, (picture.width, 0))
+        return both
 
     def _slots(self) -> np.ndarray:
         """Labels with the number of classes in place of `ignore_index`."""

@@ -18,19 +18,24 @@ from keras_dpt.weights.download import check_space, disk_full_explained, progres
 
 logger = logging.getLogger("keras_dpt")
 
-# The kinds of checkpoints that can be read.
+# The kinds of checkpoints that can be read; a checkpoint is of the first kind that fits.
 SOURCES = {
-    "isl_org": isl_org.SOURCE,
-    "hf_dpt": hf_dpt.SOURCE,
+    "isl_org_segmentation": isl_org.SEGMENTATION,
+    "isl_org": isl_org.DEPTH,
+    "hf_dpt_segmentation": hf_dpt.SEGMENTATION,
+    "hf_dpt": hf_dpt.DEPTH,
     "hf_vit": vit_imagenet.HUGGING_FACE,
     "timm_vit": vit_imagenet.TIMM,
 }
 
 NOTE_UNKNOWN = (
-    "%s (sha256 %s) is the file of no preset. Its output is taken for relative inverse depth, and "
-    "what its tensors do not tell is as usual for its kind; keras_dpt.convert(..., preset=NAME) or "
-    "`keras-dpt convert --preset NAME` settles it."
+    "%s (sha256 %s) is the file of no preset. %s, and what its tensors do not tell is as usual for "
+    "its kind; keras_dpt.convert(..., preset=NAME) or `keras-dpt convert --preset NAME` settles it."
 )
+GUESSES = {
+    "depth": "Its output is taken for relative inverse depth",
+    "segmentation": "Its classes get no names",
+}
 
 # Our file in a preset directory: output kind, source, licence.
 CARD = "keras_dpt.json"
@@ -42,7 +47,7 @@ def detect_source(specs):
     Raises: WeightsError: it is of none of these kinds.
     """
     for name, source in SOURCES.items():
-        if any(tensor.startswith(source.prefix) for tensor in specs):
+        if all(any(tensor.startswith(mark) for tensor in specs) for mark in source.marks):
             return name
     raise WeightsError(
         f"A checkpoint with tensors like {', '.join(list(specs)[:4]) or 'none at all'} is of no "
@@ -100,6 +105,7 @@ def _convert(checkpoint, folder, address, name, progress):
     sha256 = checkpoint.sha256()
     name = name or _preset_with(sha256)
     architecture = source.config_from(checkpoint.specs, checkpoint.hf_config)
+    task = "segmentation" if "num_classes" in architecture["task_config"] else "depth"
     if name is not None:
         preset = presets.read_preset(name)
         parts = ("encoder", "encoder_config") if source.fresh else tuple(architecture)
@@ -108,12 +114,13 @@ def _convert(checkpoint, folder, address, name, progress):
             raise WeightsError(f"{address} is not of preset {name!r}:\n  " + "\n  ".join(lines))
     else:
         preset = {
+            "task": task,
             "architecture": architecture,
             "image": source.image_from(architecture, checkpoint.hf_image),
-            "output": {"kind": architecture["task_config"]["kind"], "unit": None},
+            "output": _output(architecture["task_config"], checkpoint.hf_config),
         }
         if checkpoint.hf_config is None and not source.fresh:
-            logger.warning(NOTE_UNKNOWN, address, sha256)
+            logger.warning(NOTE_UNKNOWN, address, sha256, GUESSES[task])
     if source.fresh:
         logger.warning("%s has an encoder only: the decoder is random, train it first.", address)
 
@@ -132,7 +139,7 @@ def _convert(checkpoint, folder, address, name, progress):
 
     card = {
         "preset": name,
-        "task": "depth",
+        "task": task,
         "output": preset["output"],
         "parameters": model.count_params(),
         "weights": "encoder_only" if source.fresh else "complete",
@@ -145,12 +152,25 @@ def _convert(checkpoint, folder, address, name, progress):
     (folder / CARD).write_text(text + "\n", encoding="utf-8")
 
 
+def _output(task_config, hf_config):
+    """What the output of a network that is no preset's means, see `presets.read_preset`."""
+    if "num_classes" not in task_config:
+        return {"kind": task_config["kind"], "unit": None}
+    output = {"kind": "labels", "unit": None}
+    names = (hf_config or {}).get("id2label", {})
+    if len(set(names.values())) == task_config["num_classes"]:
+        output["class_names"] = [names[key] for key in sorted(names, key=int)]
+    return output
+
+
 def _build(preset):
     """The network of a preset, in float32 whatever the global policy is."""
     from keras_dpt.models.depth import DPTDepth
+    from keras_dpt.models.segmentation import DPTSegmentation
 
+    task = {"depth": DPTDepth, "segmentation": DPTSegmentation}[preset["task"]]
     try:
-        return DPTDepth.from_architecture(preset, dtype="float32")
+        return task.from_architecture(preset, dtype="float32")
     except ValueError as error:
         raise WeightsError(f"No network can be built like this: {error}") from error
 

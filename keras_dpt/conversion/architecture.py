@@ -21,6 +21,7 @@ STEM_CHANNELS = {"stem/": -1}
 STAGE_CHANNELS = {r"stage_{n}_block_\d+/(conv3|norm3|downsample_conv|downsample_norm)/": -1}
 REASSEMBLE_CHANNELS = {"fusion_input_{n}/kernel": 2, "reassemble_{n}/projection/": -1}
 FUSION_CHANNELS = {r"fusion_input_\d/kernel": -1, r"fusion_\d/": -1}
+NUM_CLASSES = {"(segmentation|auxiliary)_head/conv2/": -1}
 HEAD_CHANNELS = {"depth_head/conv{n}/": -1, "depth_head/conv{next}/kernel": 2}
 
 # What no tensor shows. A preset, a Hugging Face config or the source's habits settle it. (The grid
@@ -42,8 +43,8 @@ def shapes_of(writes):
     return {path: write.shape for path, write in writes.items() if write.shape is not None}
 
 
-def read_depth(shapes, readout="ignore", **untold):
-    """The complete architecture of a depth network.
+def read_architecture(shapes, readout="ignore", **untold):
+    """The complete architecture of a depth or segmentation network.
 
     Args:
         shapes: `{variable path: shape}`.
@@ -67,10 +68,18 @@ def read_depth(shapes, readout="ignore", **untold):
             "fusion_channels": _vote(shapes, FUSION_CHANNELS),
             "use_batch_norm": norms > biases,
         },
-        "task_config": {
-            "head_channels": [_vote(shapes, HEAD_CHANNELS, n) for n in (1, 2)],
-            "kind": "relative_inverse_depth",
-        },
+        "task_config": _read_head(shapes),
+    }
+
+
+def _read_head(shapes):
+    """Constructor arguments of the task: `DPTSegmentation`'s if there are classes."""
+    if not _amount(shapes, "segmentation_head/"):
+        channels = [_vote(shapes, HEAD_CHANNELS, n) for n in (1, 2)]
+        return {"head_channels": channels, "kind": "relative_inverse_depth"}
+    return {
+        "num_classes": _vote(shapes, NUM_CLASSES),
+        "auxiliary": _amount(shapes, "auxiliary_head/") > 0,
     }
 
 

@@ -72,7 +72,7 @@ class Source:
     """A kind of checkpoint.
 
     Attributes:
-        prefix: start of tensor names by which the kind is recognised.
+        marks: starts of tensor names; the kind is recognised by tensors that have each of them.
         rules: how its tensors make our variables.
         ignore: `{pattern of tensor names: reason why nobody needs them}`.
         config_from: function of `(specs, hf_config=None)` that returns the architecture, see
@@ -83,7 +83,7 @@ class Source:
             variables keep their initial values.
     """
 
-    prefix: str
+    marks: tuple[str, ...]
     rules: tuple[Rule, ...]
     ignore: dict[str, str]
     config_from: Callable

@@ -1,10 +1,11 @@
 """Names in Hugging Face's DPT checkpoints (`model_type` "dpt"), such as Intel/dpt-large."""
 
 import math
+from functools import partial
 
-from keras_dpt.conversion.architecture import native_size, read_depth, shapes_of
+from keras_dpt.conversion.architecture import native_size, read_architecture, shapes_of
 from keras_dpt.conversion.engine import Source, norm, translate, weights
-from keras_dpt.conversion.isl_org import readout_rules
+from keras_dpt.conversion.isl_org import readout_rules, segmentation_head_rules
 from keras_dpt.conversion.vit_imagenet import hf_rules
 from keras_dpt.errors import WeightsError
 
@@ -15,7 +16,7 @@ REASSEMBLE = "neck.reassemble_stage"
 FUSION = "neck.fusion_stage.layers.{4-n}"
 UNIT = FUSION + ".residual_layer{m}"
 
-RULES = (
+BODY = (
     *hf_rules("dpt."),
     # The hybrid's ResNet
     *weights("patch_embedding/projection", "dpt.embeddings.projection"),
@@ -33,16 +34,22 @@ RULES = (
     *weights("fusion_{n}/residual_unit{m}/conv{k}", UNIT + ".convolution{k}"),
     *norm("fusion_{n}/residual_unit{m}/norm{k}", UNIT + ".batch_norm{k}"),
     *weights("fusion_{n}/projection", FUSION + ".projection"),
-    # Head: layers 1, 3 and 5 of the sequence are the upsampling and activations
+)
+
+DEPTH_HEAD = (  # layers 1, 3 and 5 of the sequence are the upsampling and activations
     *weights("depth_head/conv1", "head.head.0"),
     *weights("depth_head/conv2", "head.head.2"),
     *weights("depth_head/conv3", "head.head.4"),
 )
 
+SEGMENTATION_HEADS = (
+    *segmentation_head_rules("segmentation_head", "head.head"),
+    *segmentation_head_rules("auxiliary_head", "auxiliary_head.head"),
+)
+
 IGNORE = {
     r"dpt\.layernorm\.": "final norm, after the last tap",
     r"neck\.fusion_stage\.layers\.0\.residual_layer1\.": "the deepest fusion has no skip to refine",
-    r"auxiliary_head\.": "auxiliary head, for training only",
     r".*\.num_batches_tracked$": "counter of PyTorch's batch normalisation",
 }
 
@@ -50,16 +57,14 @@ IGNORE = {
 FIXED = {"hidden_act": "gelu", "head_in_index": -1, "num_channels": 3}
 
 
-def config_from(specs, hf_config=None):
+def config_from(rules, specs, hf_config=None):
     """The architecture that the tensors and, if given, `config.json` show.
 
     See `keras_dpt.conversion.architecture`.
 
-    Raises: WeightsError: it is a segmentation network, the config asks for something that our
-        layers do not have, or too little is there to tell.
+    Raises: WeightsError: the config asks for something that our layers do not have, or too little
+        is there to tell.
     """
-    if "head.head.1.weight" in specs:
-        raise WeightsError("This is a segmentation checkpoint, which is not supported yet.")
     config = hf_config or {}
     for key, value in FIXED.items():
         if config.get(key, value) != value:
@@ -67,8 +72,8 @@ def config_from(specs, hf_config=None):
                 f"config.json says {key} = {config[key]!r}; only {value!r} is supported."
             )
     taps = config.get("backbone_out_indices")
-    writes, _ = translate(RULES, IGNORE, specs)
-    return read_depth(
+    writes, _ = translate(rules, IGNORE, specs)
+    return read_architecture(
         shapes_of(writes),
         readout=config.get("readout_type", "ignore"),
         num_heads=config.get("num_attention_heads"),
@@ -116,4 +121,9 @@ def _common(values):
     return values[0] if isinstance(values, list) and len(set(values)) == 1 else values
 
 
-SOURCE = Source("dpt.", RULES, IGNORE, config_from, image_from)
+def _source(*marks, rules):
+    return Source(marks, rules, IGNORE, partial(config_from, rules), image_from)
+
+
+DEPTH = _source("dpt.", rules=BODY + DEPTH_HEAD)
+SEGMENTATION = _source("dpt.", "head.head.1.", rules=BODY + SEGMENTATION_HEADS)

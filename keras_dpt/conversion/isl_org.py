@@ -1,9 +1,10 @@
 """Names in the `.pt` files of the authors, isl-org/DPT and isl-org/MiDaS."""
 
-from keras_dpt.conversion.architecture import original_image, read_depth, shapes_of
+from functools import partial
+
+from keras_dpt.conversion.architecture import original_image, read_architecture, shapes_of
 from keras_dpt.conversion.engine import Rule, Source, norm, to_keras, translate, weights
 from keras_dpt.conversion.vit_imagenet import timm_rules
-from keras_dpt.errors import WeightsError
 
 STAGE = "pretrained.model.patch_embed.backbone.stages.{s}.blocks.{j}"
 OURS = "stage_{s}_block_{j}"
@@ -29,7 +30,16 @@ def readout_rules(project):
     )
 
 
-RULES = (
+def segmentation_head_rules(layer, module):
+    """Rules for one of our `SegmentationHead`s from a sequence that has its layers."""
+    return (
+        *weights(f"{layer}/conv1", f"{module}.0"),
+        *norm(f"{layer}/norm", f"{module}.1"),
+        *weights(f"{layer}/conv2", f"{module}.4"),  # 2 and 3 are ReLU and dropout
+    )
+
+
+BODY = (
     *timm_rules("pretrained.model."),
     # The hybrid's ResNet
     *weights("stem/conv", "pretrained.model.patch_embed.backbone.stem.conv"),
@@ -46,30 +56,41 @@ RULES = (
     *weights("fusion_{n}/residual_unit{m}/conv{k}", UNIT + ".conv{k}"),
     *norm("fusion_{n}/residual_unit{m}/norm{k}", UNIT + ".bn{k}"),
     *weights("fusion_{n}/projection", "scratch.refinenet{n}.out_conv"),
-    # Head: layers 1, 3 and 5 of the sequence are the upsampling and activations
+)
+
+DEPTH_HEAD = (  # layers 1, 3 and 5 of the sequence are the upsampling and activations
     *weights("depth_head/conv1", "scratch.output_conv.0"),
     *weights("depth_head/conv2", "scratch.output_conv.2"),
     *weights("depth_head/conv3", "scratch.output_conv.4"),
+)
+
+SEGMENTATION_HEADS = (
+    *segmentation_head_rules("segmentation_head", "scratch.output_conv"),
+    *segmentation_head_rules("auxiliary_head", "auxlayer"),
 )
 
 IGNORE = {
     r"pretrained\.model\.head\.": "ImageNet classifier",
     r"pretrained\.model\.norm\.": "final norm, after the last tap",
     r"scratch\.refinenet4\.resConfUnit1\.": "the deepest fusion has no skip to refine",
-    r"auxlayer\.": "auxiliary head, for training only",
     r".*\.num_batches_tracked$": "counter of PyTorch's batch normalisation",
 }
 
 
-def config_from(specs, hf_config=None):
+def config_from(rules, specs, hf_config=None):
     """The architecture that the tensors show; see `keras_dpt.conversion.architecture`.
 
-    Raises: WeightsError: it is a segmentation network, or too little is there to tell.
+    Raises: WeightsError: too little is there to tell.
     """
-    if "scratch.output_conv.1.weight" in specs:
-        raise WeightsError("This is a segmentation checkpoint, which is not supported yet.")
-    writes, _ = translate(RULES, IGNORE, specs)
-    return read_depth(shapes_of(writes), layer_norm_epsilon=1e-6, weight_standardization="std")
+    writes, _ = translate(rules, IGNORE, specs)
+    untold = {"layer_norm_epsilon": 1e-6, "weight_standardization": "std"}
+    return read_architecture(shapes_of(writes), **untold)
 
 
-SOURCE = Source("pretrained.", RULES, IGNORE, config_from, original_image)
+def _source(*marks, rules):
+    return Source(marks, rules, IGNORE, partial(config_from, rules), original_image)
+
+
+DEPTH = _source("pretrained.", rules=BODY + DEPTH_HEAD)
+# The second tensor of its head is a batch normalisation's, that of a depth head is a convolution.
+SEGMENTATION = _source("pretrained.", "scratch.output_conv.1.", rules=BODY + SEGMENTATION_HEADS)

@@ -37,7 +37,7 @@ def hf_rules(prefix):
     )
 
 
-def _source(prefix, rules, ignore, epsilon):
+def _source(mark, rules, ignore, epsilon):
     """A `Source` of a classifier's body; the decoder on it is as large as in the official DPTs."""
 
     def config_from(specs, hf_config=None):
@@ -64,11 +64,11 @@ def _source(prefix, rules, ignore, epsilon):
 
     decoder = r"(read|reassemble|fusion|fusion_input)_\d/|depth_head/"
     fresh = {decoder: "a classifier has no decoder"}
-    return Source(prefix, rules, ignore, config_from, original_image, fresh)
+    return Source((mark,), rules, ignore, config_from, original_image, fresh)
 
 
 TIMM = _source(
-    prefix="blocks.",
+    mark="blocks.",
     rules=timm_rules(""),
     ignore={
         r"norm\.": "final norm, after the last tap",
@@ -78,7 +78,7 @@ TIMM = _source(
 )
 
 HUGGING_FACE = _source(
-    prefix="vit.",
+    mark="vit.",
     rules=hf_rules("vit."),
     ignore={
         r"vit\.layernorm\.": "final norm, after the last tap",

@@ -5,13 +5,16 @@ import keras_hub
 import numpy as np
 
 from keras_dpt.depth_map import UNITS, DepthMap
+from keras_dpt.errors import TrainingError
 from keras_dpt.image_converter import DPTImageConverter
 from keras_dpt.layers.heads import DepthHead, InverseToDepth
 from keras_dpt.losses.depth import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
+from keras_dpt.metrics.depth import AbsRel, Delta1
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.task import DPTTask
 from keras_dpt.pictures import resize
 from keras_dpt.preprocessor import DPTDepthPreprocessor
+from keras_dpt.training.optimizers import DEPTH_RATES, optimizer_with_rates
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -81,20 +84,39 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         # Not `DepthEstimator.__init__`: it puts an activation of its own on the backbone's output.
         keras_hub.models.Task.__init__(self, inputs=backbone.input, outputs=outputs, **kwargs)
 
-    def compile(self, optimizer="auto", loss="auto", *, metrics=None, **kwargs):
-        """Configure training, with defaults for what the model predicts.
+    def compile(
+        self, optimizer="auto", loss="auto", *, metrics="auto", learning_rate=None, **kwargs
+    ):
+        """Configure training, with the paper's defaults for what the model predicts.
 
         Args:
-            optimizer: "auto" is Adam at 1e-4.
+            optimizer: "auto" is Adam.
             loss: "auto" is `ScaleShiftInvariantLoss` on inverse depth for relative models and
                 `ScaleInvariantLogLoss` on metres for metric ones.
-            metrics, **kwargs: as in `keras.Model.compile`.
+            metrics: "auto" is `AbsRel` and `Delta1`, after alignment for relative models.
+            learning_rate: of the automatic optimizer. By default 1e-5 in the encoder and 1e-4 in
+                decoder and head, for pretrained encoders; one that starts from random weights wants
+                the one number, or `keras.optimizers.schedules.LearningRateSchedule`, for all. Or
+                any other rules, as `keras_dpt.training.optimizer_with_rates` takes them.
+            **kwargs: as in `keras.Model.compile`.
+
+        Raises: TrainingError: (a ValueError) a weight that no rule has a rate for.
         """
+        is_metric = self.kind == "metric_depth"
         if isinstance(optimizer, str) and optimizer == "auto":
-            optimizer = keras.optimizers.Adam(1e-4)
+            rates = DEPTH_RATES if learning_rate is None else learning_rate
+            optimizer = optimizer_with_rates(rates, variables=self.trainable_variables)
+        elif learning_rate is not None:
+            raise TrainingError(
+                "`learning_rate` is for the automatic optimizer: give one of both. Received also "
+                f"optimizer={optimizer!r}."
+            )
         if isinstance(loss, str) and loss == "auto":
-            is_metric = self.kind == "metric_depth"
             loss = ScaleInvariantLogLoss() if is_metric else ScaleShiftInvariantLoss()
+        if isinstance(metrics, str) and metrics == "auto":
+            metrics = [AbsRel(aligned=not is_metric), Delta1(aligned=not is_metric)]
+        # For Keras, `None` leaves the metrics of an earlier `compile` in place.
+        metrics = [] if metrics is None else metrics
         keras_hub.models.Task.compile(
             self, optimizer=optimizer, loss=loss, metrics=metrics, **kwargs
         )
@@ -120,10 +142,14 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
 
     @classmethod
     def from_architecture(cls, preset, dtype=None, **kwargs):
-        """Build from a preset (see `keras_dpt.presets`), with fresh weights."""
+        """Build from a preset (see `keras_dpt.presets`), with fresh weights.
+
+        Of a preset of another task, only backbone and image geometry are taken.
+        """
         parts = {
             "backbone": DPTBackbone.from_architecture(preset, dtype=dtype),
             "preprocessor": DPTDepthPreprocessor(DPTImageConverter(**preset["image"])),
-            "kind": preset["output"]["kind"],
         }
-        return cls(**parts | preset["architecture"]["task_config"] | kwargs)
+        if preset["task"] == "depth":
+            parts |= {"kind": preset["output"]["kind"]} | preset["architecture"]["task_config"]
+        return cls(**parts | kwargs)

@@ -1,6 +1,12 @@
 """`from_preset` for everything that users load by name, by file or by hub handle."""
 
+import json
+import logging
+from pathlib import Path
+
 from keras_dpt import presets
+
+logger = logging.getLogger("keras_dpt")
 
 
 class _Presets:
@@ -46,4 +52,21 @@ class FromPreset:
 
         from keras_dpt.weights.cache import preset_directory
 
-        return super().from_preset(str(preset_directory(preset)), load_weights, **kwargs)
+        directory = str(preset_directory(preset))
+        made_for = task_class_of(directory)
+        is_task = hasattr(cls, "preprocessor_cls")
+        if is_task and made_for and made_for not in {parent.__name__ for parent in cls.__mro__}:
+            logger.warning(
+                "%s was made for %s: its backbone is used, the head is untrained.", preset, made_for
+            )
+        return super().from_preset(directory, load_weights, **kwargs)
+
+
+def task_class_of(directory):
+    """Name of the task class that a keras-hub preset directory holds; `None` if it can't be said.
+
+    Args:
+        directory: what `keras_dpt.weights.cache.preset_directory` returned.
+    """
+    file = Path(directory) / "task.json"
+    return json.loads(file.read_text(encoding="utf-8"))["class_name"] if file.is_file() else None

@@ -268,7 +268,8 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         if preset["task"] == "segmentation":
             parts |= preset["architecture"]["task_config"]
             if kwargs.get("num_classes", parts["num_classes"]) == parts["num_classes"]:
-                parts |= {key: preset["output"][key] for key in ("class_names", "palette")}
+                names = ("class_names", "palette")
+                parts |= {key: preset["output"][key] for key in names if key in preset["output"]}
         return cls(**parts | kwargs)
 
     def _for_classes(self, num_classes, class_names=None, palette=None, **kwargs):

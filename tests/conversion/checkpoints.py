@@ -15,18 +15,20 @@ from keras_dpt.conversion import isl_org
 from keras_dpt.conversion.architecture import original_image
 from keras_dpt.conversion.engine import Spec
 from keras_dpt.models.depth import DPTDepth
+from keras_dpt.models.segmentation import DPTSegmentation
 
 # The small network's widths for the official Base's. All nearly equal: JAX compiles per shape.
 WIDTHS = {768: 64, 1536: 128, 2304: 192, 3072: 64, 577: 5, 1000: 3}
 WIDTHS |= dict.fromkeys((96, 192, 384, 256, 128, 32), 64)
+LARGE_WIDTHS = {1024: 64, 2048: 128, 3072: 192, 4096: 64, 512: 64, 256: 64, 577: 5, 150: 3}
 
 
 def key_list(name):
     """`{tensor name: Spec}` of a public checkpoint: "isl_large", "hf_hybrid"..."""
     specs = {}
     for line in (Path(__file__).parent / "keys" / f"{name}.txt").read_text().splitlines():
-        template, shape = line.split(" ")
-        spec = Spec(tuple(map(int, shape.split("x"))), "float32")
+        template, _, shape = line.partition(" ")  # a counter's shape is empty
+        spec = Spec(tuple(map(int, filter(None, shape.split("x")))), "float32")
         last = re.search(r"\{0-(\d+)\}", template)
         for i in range(int(last[1]) + 1) if last else [0]:
             specs[template.replace(last[0], str(i)) if last else template] = spec
@@ -36,11 +38,12 @@ def key_list(name):
 def small_tensors(name="isl_base", blocks=4):
     """`{tensor name: array}` with the names of a public ViT checkpoint, cut to a few blocks."""
     rng = np.random.default_rng(0)
+    widths = LARGE_WIDTHS if "large" in name else WIDTHS
     tensors = {}
     for key, spec in key_list(name).items():
         block = re.search(r"(?:blocks|encoder\.layer)\.(\d+)\.", key)
         if block is None or int(block[1]) < blocks:
-            shape = [WIDTHS.get(side, side) for side in spec.shape]
+            shape = [widths.get(side, side) for side in spec.shape]
             tensors[key] = rng.normal(0, 0.1, shape).astype("float32")
     return tensors
 
@@ -65,11 +68,15 @@ def variable_shapes(preset):
 
 @functools.cache
 def _variable_shapes(architecture):
-    preset = {"architecture": json.loads(architecture), "image": {}}
-    preset["output"] = {"kind": "relative_inverse_depth"}
-    compiling = mock.patch.object(DPTDepth, "compile")  # an optimizer has variables of its own
+    architecture = json.loads(architecture)
+    is_depth = "num_classes" not in architecture["task_config"]
+    preset = {"architecture": architecture, "image": {}}
+    preset["task"] = "depth" if is_depth else "segmentation"
+    preset["output"] = {"kind": "relative_inverse_depth" if is_depth else "labels"}
+    task = DPTDepth if is_depth else DPTSegmentation
+    compiling = mock.patch.object(task, "compile")  # an optimizer has variables of its own
     with compiling, keras.StatelessScope(initialize_variables=False):
-        network = DPTDepth.from_architecture(preset, dtype="float32")
+        network = task.from_architecture(preset, dtype="float32")
         return {variable.path: tuple(variable.shape) for variable in network.weights}
 
 
@@ -100,7 +107,7 @@ def small_preset(name="small", sources=(), **task_config):
     """A preset whose network is that of `small_tensors`."""
     kind = {"kind": "metric_depth" if task_config else "relative_inverse_depth"}
     specs = {key: Spec(x.shape, str(x.dtype)) for key, x in small_tensors().items()}
-    architecture = isl_org.config_from(specs)
+    architecture = isl_org.DEPTH.config_from(specs)
     architecture["task_config"] |= kind | task_config
     return {
         "name": name,

@@ -20,13 +20,13 @@ PAIRS = [("base", "dpt_base"), ("large", "dpt_large"), ("hybrid", "dpt_hybrid")]
 
 @pytest.mark.parametrize(("size", "preset"), PAIRS)
 def test_the_authors_files_tell_all_of_the_presets(size, preset):
-    told = isl_org.config_from(key_list(f"isl_{size}"))
+    told = isl_org.DEPTH.config_from(key_list(f"isl_{size}"))
     assert told == read_preset(preset)["architecture"]
 
 
 @pytest.mark.parametrize(("size", "preset"), PAIRS)
 def test_hugging_face_files_differ_by_two_formulas(size, preset):
-    told = hf_dpt.config_from(key_list(f"hf_{size}"))
+    told = hf_dpt.DEPTH.config_from(key_list(f"hf_{size}"))
     wanted = read_preset(preset)["architecture"]
     wanted["encoder_config"]["layer_norm_epsilon"] = 1e-12
     if size == "hybrid":
@@ -43,11 +43,11 @@ def test_hugging_face_config_settles_what_tensors_do_not_tell():
         "layer_norm_eps": 1e-5,
         "backbone_config": {"num_groups": 16},
     }
-    encoder = hf_dpt.config_from(key_list("hf_hybrid"), config)["encoder_config"]
+    encoder = hf_dpt.DEPTH.config_from(key_list("hf_hybrid"), config)["encoder_config"]
     assert encoder["num_heads"] == 6 and encoder["num_groups"] == 16
     assert encoder["out_indices"] == [7, 10] and encoder["layer_norm_epsilon"] == 1e-5
     config = {"backbone_out_indices": [1, 2, 7, 10], "neck_ignore_stages": []}
-    encoder = hf_dpt.config_from(key_list("hf_base"), config)["encoder_config"]
+    encoder = hf_dpt.DEPTH.config_from(key_list("hf_base"), config)["encoder_config"]
     assert encoder["out_indices"] == [1, 2, 7, 10]
 
 
@@ -57,11 +57,11 @@ def without(specs, part):
 
 def test_readouts_without_weights():
     specs = without(key_list("hf_base"), "readout_projects")
-    assert hf_dpt.config_from(specs)["backbone_config"]["readout"] == "ignore"
-    told = hf_dpt.config_from(specs, {"readout_type": "add"})
+    assert hf_dpt.DEPTH.config_from(specs)["backbone_config"]["readout"] == "ignore"
+    told = hf_dpt.DEPTH.config_from(specs, {"readout_type": "add"})
     assert told["backbone_config"]["readout"] == "add"
     specs = without(key_list("isl_base"), "project.0")
-    assert isl_org.config_from(specs)["backbone_config"]["readout"] == "ignore"
+    assert isl_org.DEPTH.config_from(specs)["backbone_config"]["readout"] == "ignore"
 
 
 def test_batch_normalisation():
@@ -73,12 +73,12 @@ def test_batch_normalisation():
             specs |= {f"{unit}.bn{layer[0]}.{leaf}": spec for leaf in leaves}
         else:
             specs[name] = spec
-    assert isl_org.config_from(specs)["backbone_config"]["use_batch_norm"] is True
+    assert isl_org.DEPTH.config_from(specs)["backbone_config"]["use_batch_norm"] is True
 
 
 def test_choices_that_our_layers_do_not_have_are_refused():
     with pytest.raises(WeightsError, match="hidden_act = 'relu'; only 'gelu'"):
-        hf_dpt.config_from(key_list("hf_base"), {"hidden_act": "relu"})
+        hf_dpt.DEPTH.config_from(key_list("hf_base"), {"hidden_act": "relu"})
 
 
 def timm_vit(size="base", prefix="pretrained.model."):
@@ -108,15 +108,15 @@ def test_classifiers_become_dpt_base():
 def test_a_non_square_grid_is_left_to_the_preset():
     specs = key_list("isl_base")
     specs["pretrained.model.pos_embed"] = Spec((1, 1 + 22 * 76, 768), "float32")
-    assert isl_org.config_from(specs)["encoder_config"]["position_grid"] == [24, 24]
+    assert isl_org.DEPTH.config_from(specs)["encoder_config"]["position_grid"] == [24, 24]
     specs["pretrained.model.pos_embed"] = Spec((1, 1 + 30 * 30, 768), "float32")
-    assert isl_org.config_from(specs)["encoder_config"]["position_grid"] == [30, 30]
+    assert isl_org.DEPTH.config_from(specs)["encoder_config"]["position_grid"] == [30, 30]
 
 
 def test_too_little_to_tell():
     specs = {name: spec for name, spec in key_list("isl_base").items() if "blocks" in name}
     with pytest.raises(WeightsError, match="isn't a whole network.*fusion_input_1/kernel"):
-        isl_org.config_from(specs)
+        isl_org.DEPTH.config_from(specs)
     with pytest.raises(WeightsError, match="block"):
         read_encoder({})
 

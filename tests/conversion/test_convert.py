@@ -130,6 +130,45 @@ def test_hugging_face_directory_with_its_config(tmp_path, caplog):
     assert (converter.resize, converter.mean, converter.std) == ("bicubic_antialias", 0.4, 0.5)
 
 
+@pytest.mark.parametrize("kind", ["isl_large_ade20k", "hf_large_ade20k"])
+def test_segmentation_with_its_auxiliary_head(kind, tmp_path, caplog):
+    x = small_tensors(kind)
+    if kind.startswith("hf"):
+        names = {str(i): name for i, name in enumerate(("wall", "door", "sky"))}
+        source = write_hf_directory(tmp_path / "hf", x, {"id2label": names})
+        heads = {"segmentation_head": "head.head", "auxiliary_head": "auxiliary_head.head"}
+    else:
+        source = tmp_path / "authors.safetensors"
+        save_file(x, source)
+        heads = {"segmentation_head": "scratch.output_conv", "auxiliary_head": "auxlayer"}
+    out = convert(source, tmp_path / "out")
+    model = keras_hub.models.ImageSegmenter.from_preset(str(out))
+    assert type(model) is keras_dpt.DPTSegmentation and model.num_classes == 3
+    if kind.startswith("hf"):
+        assert model.class_names == ("wall", "door", "sky") and not caplog.records
+    else:
+        assert model.class_names[0] == "class 0" and "Its classes get no names" in caplog.text
+    ours = values(model)
+    for layer, module in heads.items():
+        kernel = np.einsum("oihw->hwio", x[f"{module}.0.weight"])
+        np.testing.assert_array_equal(ours[f"{layer}/conv1/kernel"], kernel)
+        variance = x[f"{module}.1.running_var"]
+        np.testing.assert_array_equal(ours[f"{layer}/norm/moving_variance"], variance)
+        np.testing.assert_array_equal(ours[f"{layer}/conv2/bias"], x[f"{module}.4.bias"])
+    card = json.loads((out / CARD).read_text())
+    assert card["task"] == "segmentation" and card["output"]["kind"] == "labels"
+    # Not wanted: the rest is the same.
+    without = keras_dpt.DPTSegmentation.from_preset(str(out), auxiliary=False)
+    for path, value in values(without).items():
+        np.testing.assert_array_equal(value, ours[path])
+    assert not [path for path in values(without) if "auxiliary" in path]
+    # Another task takes the backbone and says so.
+    depth = keras_dpt.DPTDepth.from_preset(str(out))
+    assert "made for DPTSegmentation" in caplog.text
+    for path, value in values(depth.backbone).items():
+        np.testing.assert_array_equal(value, ours[path])
+
+
 def test_a_classifier_fills_the_encoder_in_float32(tmp_path, caplog):
     names = small_tensors().items()
     prefix = "pretrained.model."

@@ -45,7 +45,7 @@ RULES = (
     Rule("read_{n}/class", ("readout.{n-1}.weight",), second_half),
     *weights("fusion_{n}/conv", "fusion.{4-n}"),
 )
-SOURCE = Source("blocks.", RULES, {r"head\.": "unused"}, config_from=None, image_from=None)
+SOURCE = Source(("blocks.",), RULES, {r"head\.": "unused"}, config_from=None, image_from=None)
 
 
 def tensors():
@@ -163,7 +163,7 @@ def test_integers_are_no_weights():
 
 def test_two_rules_for_one_variable_are_refused():
     rules = (*RULES, Rule("block_{i}/norm/gamma", ("twin.{i}",)))
-    source = Source("blocks.", rules, {r"head\.": "unused"}, None, None)
+    source = Source(("blocks.",), rules, {r"head\.": "unused"}, None, None)
     x = tensors() | {"twin.0": np.zeros(2, "float32")}
     assert_refused(x, variables(), "block_0/norm/gamma: ", "twin.0", source=source)
 

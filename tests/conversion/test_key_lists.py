@@ -23,6 +23,9 @@ FITS = [
     ("hf_base", "dpt_base"),
     ("hf_large", "dpt_large"),
     ("hf_hybrid", "dpt_hybrid"),
+    ("isl_large_ade20k", "dpt_large_ade20k"),
+    ("isl_hybrid_ade20k", "dpt_hybrid_ade20k"),
+    ("hf_large_ade20k", "dpt_large_ade20k"),
 ]
 
 
@@ -75,7 +78,7 @@ def assert_dropping_and_bending_fail(keys, names, axes):
                 convert_shapes(specs | {name: Spec(shape, spec.dtype)})
 
 
-@pytest.mark.parametrize("keys", ["isl_hybrid", "hf_base"])
+@pytest.mark.parametrize("keys", ["isl_hybrid", "hf_base", "isl_large_ade20k"])
 def test_a_dropped_or_bent_tensor_is_named(keys):
     names = one_of_each(keys)
     assert len(names) > 25
@@ -83,12 +86,12 @@ def test_a_dropped_or_bent_tensor_is_named(keys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("keys", ["isl_large", "hf_hybrid"])
+@pytest.mark.parametrize("keys", ["isl_large", "hf_hybrid", "isl_large_ade20k", "hf_large_ade20k"])
 def test_any_dropped_or_bent_tensor_is_named(keys):
     assert_dropping_and_bending_fail(keys, key_list(keys), axes=[0, 1, 2, 3])
 
 
-@pytest.mark.parametrize("keys", ["isl_hybrid", "hf_base"])
+@pytest.mark.parametrize("keys", ["isl_hybrid", "hf_base", "isl_large_ade20k"])
 def test_an_added_tensor_is_named(keys):
     specs = key_list(keys)
     additions = {}
@@ -102,11 +105,11 @@ def test_an_added_tensor_is_named(keys):
             convert_shapes(specs | {name: spec})
 
 
-def test_segmentation_is_refused_for_now():
-    heads = {"isl_large": "scratch.output_conv.1.weight", "hf_large": "head.head.1.weight"}
-    for keys, name in heads.items():
-        with pytest.raises(WeightsError, match="segmentation"):
-            convert_shapes(key_list(keys) | {name: Spec((256,), "float32")})
+def test_without_auxiliary_head():
+    names = [name for name in key_list("isl_large_ade20k") if name.startswith("auxlayer.")]
+    specs = {name: x for name, x in key_list("isl_large_ade20k").items() if name not in names}
+    assert len(names) == 8
+    assert not any(write.path.startswith("auxiliary_head") for write in convert_shapes(specs))
 
 
 def test_other_networks_are_of_no_known_kind():

@@ -20,7 +20,7 @@ from . import answers, report
 from .answers import Model
 from .isl_org import isl_state_dict
 
-SOURCES = {"hf_dpt": hf_dpt.SOURCE, "isl_org": isl_org.SOURCE}
+SOURCES = {"hf_dpt": hf_dpt.DEPTH, "isl_org": isl_org.DEPTH}
 
 # (max, rms)
 LIMITS = {"ours - float32": (5e-4, 5e-5), "ours - float64": (1e-4, 1e-5)}

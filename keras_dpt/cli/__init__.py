@@ -1,0 +1,38 @@
+"""The command `keras-dpt`: parses, calls the public API, prints. One module per subcommand."""
+
+import argparse
+import sys
+
+from keras_dpt.cli import convert, depth, presets, segment
+from keras_dpt.errors import KerasDPTError
+from keras_dpt.version import __version__
+
+COMMANDS = (depth, segment, presets, convert)
+
+
+def main(argv=None):
+    """Run the command line; returns the exit code: 0, 1 if an image failed, 2 if all did."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (KerasDPTError, ValueError, OSError) as error:
+        if args.debug:
+            raise
+        print(f"keras-dpt: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("keras-dpt: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    parser = argparse.ArgumentParser(
+        prog="keras-dpt", description="Dense Prediction Transformers for Keras 3."
+    )
+    parser.add_argument("--version", action="version", version=f"keras-dpt {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        module.add_parser(commands, common)
+    return parser

@@ -1,0 +1,103 @@
+"""What the subcommands that predict share: photos found, read, predicted in batches, saved."""
+
+import sys
+from pathlib import Path
+
+# How many pixels of photos are held at once, while they are predicted and saved.
+PIXELS_IN_MEMORY = 60_000_000
+
+
+def add_arguments(parser, default_preset):
+    """Add the arguments that `predict` reads."""
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders or patterns")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--preset", default=default_preset, help="name, file or directory (default: %(default)s)"
+    )
+    parser.add_argument("--batch-size", type=int, default=4, metavar="N")
+
+
+def predict(args, task, save, **options):
+    """Predict for all photos of `args.paths` and save the results.
+
+    Args:
+        args: parsed arguments.
+        task: `DPTDepth` or `DPTSegmentation`.
+        save: function of a prediction, its photo and the file stem to write to.
+        **options: of `predict_images`.
+
+    Returns: exit code: 0, 1 if a photo could not be read, 2 if none could.
+    """
+    from tqdm import tqdm
+
+    from keras_dpt.errors import ImageError
+    from keras_dpt.pictures import find_images, read_image
+
+    paths = _without_results(find_images(args.paths), args)
+    names = _output_names(paths)
+    args.output.mkdir(parents=True, exist_ok=True)
+    model = _load(task, args.preset)
+    failed = 0
+    with tqdm(total=len(paths), unit="image", disable=None) as progress:
+
+        def flush(batch):
+            predictions = model.predict_images([x for _, x in batch], args.batch_size, **options)
+            for (path, photo), prediction in zip(batch, predictions, strict=True):
+                save(prediction, photo, args.output / names[path])
+                progress.update()
+
+        batch, pixels = [], 0
+        for path in paths:
+            try:
+                image = read_image(path)
+            except ImageError as error:
+                failed += 1
+                progress.update()
+                progress.write(f"keras-dpt: skipped: {error}", file=sys.stderr)
+                continue
+            batch.append((path, image))
+            pixels += image.shape[0] * image.shape[1]
+            if len(batch) == 4 * args.batch_size or pixels > PIXELS_IN_MEMORY:
+                flush(batch)
+                batch, pixels = [], 0
+        if batch:
+            flush(batch)
+    print(f"{len(paths) - failed} of {len(paths)} images written to {args.output}")
+    return 0 if not failed else 1 if failed < len(paths) else 2
+
+
+def _load(task, preset):
+    """The model of a preset, refused if it was made for another task."""
+    from keras_dpt.models.from_preset import task_class_of
+    from keras_dpt.weights.cache import preset_directory
+
+    commands = {"DPTDepth": "depth", "DPTSegmentation": "segment"}
+    directory = preset_directory(preset)
+    made_for = task_class_of(directory)
+    if made_for in commands.keys() - {task.__name__}:
+        raise ValueError(
+            f"{preset} is for `keras-dpt {commands[made_for]}`; "
+            f"`keras-dpt {commands[task.__name__]}` needs another --preset."
+        )
+    return task.from_preset(directory)
+
+
+def _without_results(paths, args):
+    """Leave out what an earlier run wrote into an output folder inside a searched one."""
+    output = args.output.resolve()
+    searched = [Path(path).resolve() for path in args.paths if Path(path).is_dir()]
+    if not any(folder in output.parents for folder in searched):
+        return paths
+    return [path for path in paths if output not in path.resolve().parents]
+
+
+def _output_names(paths):
+    """A file stem for each path; a number keeps those apart that would overwrite each other."""
+    names, taken = {}, set()
+    for path in paths:
+        stem, n = path.stem, 2
+        while stem.lower() in taken:
+            stem, n = f"{path.stem}_{n}", n + 1
+        taken.add(stem.lower())
+        names[path] = stem
+    return names

@@ -1,0 +1,15 @@
+"""`keras-dpt presets`"""
+
+
+def add_parser(commands, common):
+    """Add the subcommand to the parser."""
+    parser = commands.add_parser("presets", parents=[common], help="list what can be loaded")
+    parser.add_argument("--task", choices=("depth", "segmentation"), help="of one task only")
+    parser.set_defaults(run=_run)
+
+
+def _run(args):
+    from keras_dpt.presets import list_presets
+
+    list_presets(args.task)
+    return 0

@@ -1,0 +1,47 @@
+"""`keras-dpt segment`"""
+
+from keras_dpt.cli import photos
+
+FORMATS = ("png", "overlay", "color", "npy")
+
+
+def add_parser(commands, common):
+    """Add the subcommand to the parser."""
+    parser = commands.add_parser("segment", parents=[common], help="label the pixels of photos")
+    photos.add_arguments(parser, default_preset="dpt_mini_camvid")
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=["png", "overlay"],
+        help="png: class ids seen through a palette, names inside; overlay: the photo with colours "
+        "and legend; color: colours alone; npy: class ids (default: png overlay)",
+    )
+    parser.add_argument(
+        "--multi-scale",
+        action="store_true",
+        help="look at each photo in six sizes and mirrored, as for the paper's numbers",
+    )
+    parser.add_argument(
+        "--sliding-window",
+        type=int,
+        metavar="PIXELS",
+        help="label windows of this side one by one: detail and bounded memory for large photos",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(args):
+    from keras_dpt.models.segmentation import PAPER_SCALES, DPTSegmentation
+
+    def save(labels, photo, stem):
+        for name in args.format:
+            if name == "overlay":
+                labels.overlay(photo, legend=True).save(f"{stem}_overlay.png")
+            elif name == "color":
+                labels.colorize().save(f"{stem}_color.png")
+            else:
+                labels.save(f"{stem}_labels.{name}")
+
+    looks = {"scales": PAPER_SCALES, "flip": True} if args.multi_scale else {}
+    return photos.predict(args, DPTSegmentation, save, sliding_window=args.sliding_window, **looks)
