@@ -38,7 +38,7 @@ class Model:
     def tensors(self, answer):
         """The model's state dict, Hugging Face names; `answer` is any of its answers."""
         tensors = reference.random_tensors(json.loads(str(answer["shapes"])), self.seed)
-        return tensors | {name: answer[name] for name in reference.LAST_LAYER}
+        return tensors | {name: answer[name] for name in reference.LAST_LAYER if name in answer}
 
 
 def answer(model, size, batch=1, pyramid=False, together=()):
@@ -46,10 +46,11 @@ def answer(model, size, batch=1, pyramid=False, together=()):
 
     Args:
         model: a `Model`. size: (height, width).
-        pyramid: include the fused maps "P1" to "P4", float64.
+        pyramid: include the fused maps "P1" to "P4" and the "auxiliary" logits, float64.
         together: more (model, size) pairs to compute in the same process if this one is missing.
 
-    Returns: dict of arrays: "float32" and "float64" `(B, H, W)`, and what `Model.tensors` needs.
+    Returns: dict of arrays: "float32" and "float64" `(B, H, W)` or logits of
+        `reference.some_classes`, and what `Model.tensors` needs.
     """
     path = _path(model, size, batch, pyramid)
     if not path.exists():

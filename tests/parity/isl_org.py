@@ -57,6 +57,7 @@ _FROM_HUGGING_FACE = [
         r"scratch.refinenet{reversed}.resConfUnit\2.bn\3.\4",
     ),
     (r"head\.head\.(\d)\.(\w+)", r"scratch.output_conv.\1.\2"),
+    (r"auxiliary_head\.head\.(\d)\.(\w+)", r"auxlayer.\1.\2"),
 ]
 
 
@@ -74,9 +75,9 @@ def isl_name(name):
 def isl_state_dict(hugging_face, seed=0):
     """Convert a Hugging Face state dict to isl-org's names and packing.
 
-    Args: hugging_face: name -> numpy array, all the tensors of a `DPTForDepthEstimation`.
+    Args: hugging_face: name -> numpy array, all the tensors of a transformers DPT.
         seed: of the ImageNet classifier, which only isl-org's files have.
-    Returns: name -> numpy array, the tensors that no depth model reads included.
+    Returns: name -> numpy array, the tensors that no model reads included.
     """
     tensors = {}
     for name, tensor in hugging_face.items():
@@ -106,12 +107,12 @@ def isl_forward(
     epsilon=1e-6,
     dtype="float64",
 ):
-    """Run a DPT depth model straight from an isl-org state dict.
+    """Run a DPT straight from an isl-org state dict.
 
     Args: tensors: name -> numpy array. pixels: `(B, H, W, 3)`, sides multiples of 32.
         hooks: tapped blocks, 0-based; two of them if the ResNet is tapped, else four.
         grid: (height, width) of the stored position table. The rest as in keras_dpt.
-    Returns: `(B, H, W)` array, the head's output after its ReLU.
+    Returns: `(B, H, W)` array, the depth head's output after its ReLU, or logits `(B, H, W, C)`.
     """
     import torch
 
@@ -255,14 +256,18 @@ class _Functions:
             y = self.conv(y.relu(), f"{name}.conv{index}", 1, 1)
             norm = f"{name}.bn{index}"
             if f"{norm}.running_mean" in self.w:
-                y = y - self.w[f"{norm}.running_mean"][:, None, None]
-                y = y / (self.w[f"{norm}.running_var"] + 1e-5).sqrt()[:, None, None]
-                y = y * self.w[f"{norm}.weight"][:, None, None]
-                y = y + self.w[f"{norm}.bias"][:, None, None]
+                y = self.batch_norm(y, norm)
         return x + y
 
+    def batch_norm(self, x, name):
+        mean, variance, gamma, beta = (
+            self.w[f"{name}.{part}"][:, None, None]
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (variance + 1e-5).sqrt() * gamma + beta
+
     def decode(self, taps):
-        """Fuse four maps, the finest first, and return depth `(B, H, W)`."""
+        """Fuse four maps, the finest first; return depth `(B, H, W)` or logits `(B, H, W, C)`."""
         x = 0
         for level in (4, 3, 2, 1):
             name = f"scratch.refinenet{level}"
@@ -270,6 +275,10 @@ class _Functions:
             x = skip if level == 4 else x + self.residual_unit(skip, f"{name}.resConfUnit1")
             x = self.residual_unit(x, f"{name}.resConfUnit2")
             x = self.conv(double(x), f"{name}.out_conv")
+        if "scratch.output_conv.1.running_mean" in self.w:
+            x = self.conv(x, "scratch.output_conv.0", 1, 1)
+            x = self.batch_norm(x, "scratch.output_conv.1").relu()
+            return double(self.conv(x, "scratch.output_conv.4")).permute(0, 2, 3, 1)
         x = double(self.conv(x, "scratch.output_conv.0", 1, 1))
         x = self.conv(x, "scratch.output_conv.2", 1, 1).relu()
         return self.conv(x, "scratch.output_conv.4").relu()[:, 0]

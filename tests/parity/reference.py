@@ -26,7 +26,10 @@ OUTPUT_MEAN, OUTPUT_STD = 1000.0, 500.0
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """One DPT depth model, in the words of our constructors. `stem_channels` 0: no ResNet."""
+    """One DPT, in the words of our constructors.
+
+    `stem_channels` 0: no ResNet; `num_classes` 0: depth instead of segmentation.
+    """
 
     hidden_dim: int
     num_layers: int
@@ -45,6 +48,7 @@ class Architecture:
     out_stages: tuple[int, ...] = ()
     num_groups: int = 32
     weight_standardization: str = "variance"
+    num_classes: int = 0
 
     @property
     def is_hybrid(self):
@@ -137,17 +141,18 @@ def random_picture(height, width, batch=1, seed=0):
 
 
 def make_reference(kind, seed=0, **options):
-    """Build transformers' `DPTForDepthEstimation` with random weights, in eval mode.
+    """Build one of transformers' DPTs with random weights, in eval mode.
 
     Args: kind: a key of `KINDS`. seed: of the weights. options: fields of `Architecture`.
     Returns: a torch module, its `Architecture` in `.architecture`.
     """
     import torch
-    from transformers import DPTConfig, DPTForDepthEstimation
+    from transformers import DPTConfig, DPTForDepthEstimation, DPTForSemanticSegmentation
     from transformers.models.bit.modeling_bit import WeightStandardizedConv2d
     from transformers.models.dpt.modeling_dpt import DPTNeck
 
     arch = architecture(kind, **options)
+    task = DPTForSemanticSegmentation if arch.num_classes else DPTForDepthEstimation
     settings = {
         "hidden_size": arch.hidden_dim,
         "num_hidden_layers": arch.num_layers,
@@ -161,6 +166,7 @@ def make_reference(kind, seed=0, **options):
         "use_batch_norm_in_fusion_residual": arch.use_batch_norm,
         "readout_type": arch.readout,
         "backbone_out_indices": arch.out_indices,
+        "num_labels": arch.num_classes or 2,
     }
     if arch.is_hybrid:
         resnet = {
@@ -186,11 +192,11 @@ def make_reference(kind, seed=0, **options):
                 "readout_type": "project",
             }
         )
-        model = DPTForDepthEstimation(config)
+        model = task(config)
         if not arch.out_stages:  # four block taps, as in the original's `use_vit_only`
             model.neck = DPTNeck(DPTConfig(**settings))
     else:
-        model = DPTForDepthEstimation(DPTConfig(**settings))
+        model = task(DPTConfig(**settings))
     if arch.weight_standardization == "std":
         for module in model.modules():
             if isinstance(module, WeightStandardizedConv2d):
@@ -200,6 +206,8 @@ def make_reference(kind, seed=0, **options):
 
     tensors = random_tensors({n: tuple(t.shape) for n, t in model.state_dict().items()}, seed)
     _load(model, tensors)
+    if arch.num_classes:
+        return model
     # Scale the last layer so that its ReLU cuts little, yet something, and metric heads get
     # values of the size that their constants expect.
     model.head.head[5] = torch.nn.Identity()
@@ -244,8 +252,9 @@ def forward(model, pixels, dtype="float32", pyramid=False):
     Args: model: from `make_reference`; left in `dtype` (a way back to float32 loses nothing).
         pixels: `(B, H, W, 3)` float32, H and W multiples of 32. dtype: "float32" or "float64".
         pyramid: also return the fused maps.
-    Returns: depth `(B, H, W)` array, the head's output after its ReLU; with `pyramid` a pair of
-        it and `{"P1": (B, H / 2, W / 2, C), ..., "P4": (B, H / 16, W / 16, C)}`.
+    Returns: depth `(B, H, W)` array, the head's output after its ReLU, or logits `(B, H, W, C)`;
+        with `pyramid` a pair of it and `{"P1": (B, H / 2, W / 2, C), ..., "P4": (B, H / 16, W / 16,
+        C)}`, where segmentation models add "auxiliary": their second head on P2.
     """
     import torch
 
@@ -269,11 +278,14 @@ def forward(model, pixels, dtype="float32", pyramid=False):
             if index in arch.out_indices:
                 taps.append(tokens)
         fused = model.neck(taps, *grid)
-        depth = model.head(fused).numpy()
+        output = model.head(fused)
+        levels = {f"P{4 - i}": x for i, x in enumerate(fused)}
+        if arch.num_classes:
+            output = output.permute(0, 2, 3, 1)
+            levels["auxiliary"] = model.auxiliary_head(levels["P2"])
     if not pyramid:
-        return depth
-    levels = {f"P{4 - i}": x.permute(0, 2, 3, 1).numpy() for i, x in enumerate(fused)}
-    return depth, levels
+        return output.numpy()
+    return output.numpy(), {name: x.permute(0, 2, 3, 1).numpy() for name, x in levels.items()}
 
 
 def _positions(table, stored, wanted):
@@ -285,6 +297,11 @@ def _positions(table, stored, wanted):
     return torch.cat((table[:, :1], grid.flatten(2).transpose(1, 2)), dim=1)
 
 
+def some_classes(output):
+    """Every fifth class of many, so that answers take megabytes; depth as it is."""
+    return output[..., ::5] if output.ndim == 4 and output.shape[-1] > 100 else output
+
+
 def _work(job):
     """Compute one model at some sizes; write an `.npz` for each."""
     import torch
@@ -293,13 +310,15 @@ def _work(job):
     torch.set_num_threads(1 if "tiny" in job["kind"] else os.cpu_count())
     model = make_reference(job["kind"], job["seed"], **job["options"])
     tensors = model.state_dict()
-    common = {name: tensors[name].numpy().copy() for name in LAST_LAYER}
+    last = () if model.architecture.num_classes else LAST_LAYER
+    common = {name: tensors[name].numpy().copy() for name in last}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for size in job["sizes"]:
         pixels = random_picture(size["height"], size["width"], job["batch"], job["seed"])
         arrays = dict(common, shapes=json.dumps(shapes))
-        arrays["float32"] = forward(model, pixels, "float32")
-        arrays["float64"], levels = forward(model, pixels, "float64", pyramid=True)
+        arrays["float32"] = some_classes(forward(model, pixels, "float32"))
+        output, levels = forward(model, pixels, "float64", pyramid=True)
+        arrays["float64"] = some_classes(output)
         if job["pyramid"]:
             arrays |= levels
         path = Path(size["path"])

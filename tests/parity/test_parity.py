@@ -19,8 +19,14 @@ from keras_dpt.conversion import engine, hf_dpt, isl_org
 from . import answers, report
 from .answers import Model
 from .isl_org import isl_state_dict
+from .reference import some_classes
 
-SOURCES = {"hf_dpt": hf_dpt.DEPTH, "isl_org": isl_org.DEPTH}
+SOURCES = {
+    ("hf_dpt", "depth"): hf_dpt.DEPTH,
+    ("isl_org", "depth"): isl_org.DEPTH,
+    ("hf_dpt", "segmentation"): hf_dpt.SEGMENTATION,
+    ("isl_org", "segmentation"): isl_org.SEGMENTATION,
+}
 
 # (max, rms)
 LIMITS = {"ours - float32": (5e-4, 5e-5), "ours - float64": (1e-4, 1e-5)}
@@ -33,6 +39,11 @@ TINY = [
     Model("tiny_hybrid"),
     Model("tiny_hybrid", (("weight_standardization", "std"),)),
     Model("tiny_hybrid", (("out_stages", ()), ("out_indices", (0, 1, 2, 3)))),
+]
+CLASSES = (("num_classes", 5), ("use_batch_norm", True))
+TINY_SEGMENTATION = [
+    Model("tiny", CLASSES),
+    Model("tiny_hybrid", (*CLASSES, ("weight_standardization", "std"))),
 ]
 TINY_SIZES = [(64, 64), (96, 160), (128, 32)]
 
@@ -51,9 +62,16 @@ FULL = [
     (None, HYBRID_VARIANCE, (384, 384)),
     (None, HYBRID_VARIANCE, (384, 672)),
 ]
+ADE20K = (("num_classes", 150), ("use_batch_norm", True))
+LARGE_ADE20K = Model("large", ADE20K)
+HYBRID_ADE20K = Model("hybrid", (*ADE20K, ("weight_standardization", "std")))
+FULL_SEGMENTATION = [
+    *[("dpt_large_ade20k", LARGE_ADE20K, size) for size in [(480, 480), (384, 672), (224, 320)]],
+    *[("dpt_hybrid_ade20k", HYBRID_ADE20K, size) for size in [(384, 672), (224, 320)]],
+]
 
 
-def build(model, **depth_options):
+def build(model, **options):
     """Build the Keras model of a reference's architecture."""
     arch = model.architecture
     encoder_options = {
@@ -84,7 +102,9 @@ def build(model, **depth_options):
         fusion_channels=arch.fusion_channels,
         use_batch_norm=arch.use_batch_norm,
     )
-    return keras_dpt.DPTDepth(backbone, head_channels=arch.head_channels, **depth_options)
+    if arch.num_classes:
+        return keras_dpt.DPTSegmentation(backbone, arch.num_classes, **options)
+    return keras_dpt.DPTDepth(backbone, head_channels=arch.head_channels, **options)
 
 
 def load(network, tensors, source="hf_dpt"):
@@ -92,8 +112,10 @@ def load(network, tensors, source="hf_dpt"):
     if source == "isl_org":
         tensors = isl_state_dict(tensors)
     specs = {name: engine.Spec(t.shape, str(t.dtype)) for name, t in tensors.items()}
-    variables = {variable.path: variable for variable in network.variables}
-    writes = engine.plan({p: tuple(v.shape) for p, v in variables.items()}, SOURCES[source], specs)
+    variables = {variable.path: variable for variable in network.weights}
+    task = "depth" if isinstance(network, keras_dpt.DPTDepth) else "segmentation"
+    shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
+    writes = engine.plan(shapes, SOURCES[source, task], specs)
     engine.assign(writes, tensors.__getitem__, variables)
 
 
@@ -112,7 +134,7 @@ def difference(ours, reference):
 
 
 def measure(ours, answer, convert=lambda x: x):
-    """Return the `difference`s of `ours` `(B, H, W)` from both precisions of `convert(answer)`."""
+    """Return the `difference`s of `ours` from both precisions of `convert(answer)`."""
     single, double = (convert(answer[name].astype("float64")) for name in ("float32", "float64"))
     return {
         "ours - float32": difference(ours, single),
@@ -133,6 +155,7 @@ def check(measured):
 
 def tiny_answer(model, size):
     together = [(other, size) for other in TINY for size in TINY_SIZES]
+    together += [(other, (96, 160)) for other in TINY_SEGMENTATION]
     return answers.answer(model, size, batch=2, pyramid=True, together=together)
 
 
@@ -177,6 +200,19 @@ def test_metric_depth():
     check(measure(1 / metres, answer, lambda x: scale * x + shift))
 
 
+@pytest.mark.parametrize("model", TINY_SEGMENTATION, ids=str)
+def test_segmentation(model):
+    size = (96, 160)
+    answer = tiny_answer(model, size)
+    network = build(model)
+    load(network, model.tensors(answer), "isl_org" if "hybrid" in str(model) else "hf_dpt")
+    ours = predict(network, answers.picture(model, size, batch=2))
+    check(measure(ours, answer))
+    # As an official file's second head is used here: on the result of the penultimate fusion.
+    auxiliary = keras.ops.convert_to_numpy(network.auxiliary_head(answer["P2"].astype("float32")))
+    check({name: difference(auxiliary, answer["auxiliary"]) for name in LIMITS})
+
+
 # ---- full sizes --------------------------------------------------------------------------------
 
 
@@ -187,13 +223,14 @@ def full_network(preset, model):
     if preset is None:
         network = build(model)
     else:
-        network = keras_dpt.DPTDepth.from_preset(preset, load_weights=False, preprocessor=None)
-    load(network, model.tensors(full_answer(model, SIZES[0])))
+        task = keras_dpt.DPTSegmentation if "ade20k" in preset else keras_dpt.DPTDepth
+        network = task.from_preset(preset, load_weights=False, preprocessor=None)
+    load(network, model.tensors(full_answer(model, (224, 320))))
     return network
 
 
 def full_answer(model, size):
-    together = [(other, size) for _, other, size in FULL if other == model]
+    together = [(other, size) for _, other, size in FULL + FULL_SEGMENTATION if other == model]
     return answers.answer(model, size, together=together)
 
 
@@ -208,6 +245,15 @@ def test_full_size_depth(preset, model, size):
     else:
         measured = measure(ours, full_answer(model, size))
     report.record(preset or str(model), size, keras.config.backend(), measured)
+    check(measured)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("preset, model, size", FULL_SEGMENTATION, ids=str)
+def test_full_size_segmentation(preset, model, size):
+    ours = predict(full_network(preset, model), answers.picture(model, size))
+    measured = measure(some_classes(ours), full_answer(model, size))
+    report.record(preset, size, keras.config.backend(), measured)
     check(measured)
 
 

@@ -17,6 +17,7 @@ ARCHITECTURES = [
     ("tiny", {"readout": "ignore"}),
     ("tiny_hybrid", {}),
     ("tiny_hybrid", {"weight_standardization": "std"}),
+    ("tiny", {"num_classes": 5, "use_batch_norm": True}),
 ]
 ONLY_OURS = [
     ("tiny", {"position_grid": (3, 5)}),
@@ -60,9 +61,11 @@ def test_equals_untouched_transformers_at_its_square(kind, options):
     pixels = reference.random_picture(64, 64, batch=2)
     with torch.no_grad():
         untouched = model(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()))
-    np.testing.assert_array_equal(
-        reference.forward(model, pixels), untouched.predicted_depth.numpy()
-    )
+    if model.architecture.num_classes:
+        untouched = untouched.logits.permute(0, 2, 3, 1)
+    else:
+        untouched = untouched.predicted_depth
+    np.testing.assert_array_equal(reference.forward(model, pixels), untouched.numpy())
 
 
 @pytest.mark.parametrize("kind, options", ARCHITECTURES + ONLY_OURS)
