@@ -38,3 +38,13 @@ def named_taps(maps, prefixes):
     """The outputs of an encoder: `stageN` for each map, `prefixN` for each prefix not `None`."""
     outputs = {f"stage{n}": x for n, x in enumerate(maps, 1)}
     return outputs | {f"prefix{n}": x for n, x in enumerate(prefixes, 1) if x is not None}
+
+
+def freeze_layers_too(model):
+    """Freeze all of a new model if `trainable=False` was an argument, as a saved config has it.
+
+    Keras sets the flag before the model knows its layers, so they would learn on.
+    """
+    if not model.trainable:
+        for layer in model.layers:
+            layer.trainable = False

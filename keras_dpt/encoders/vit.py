@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_dpt.encoders.encoder import Encoder, Tap, named_taps
+from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
 from keras_dpt.layers.transformer import (
     PatchEmbedding,
     PositionEmbedding,
@@ -65,6 +65,7 @@ class ViTEncoder(Encoder):
             epsilon=layer_norm_epsilon,
         )
         super().__init__(image, named_taps(maps, prefixes), dtype=dtype, **kwargs)
+        freeze_layers_too(self)
 
         # === Config ===
         self.num_layers = num_layers

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_dpt.encoders.encoder import Encoder, Tap, named_taps
+from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
 from keras_dpt.encoders.vit import check_out_indices, transformer_taps
 from keras_dpt.layers.resnet_v2 import Bottleneck, ResNetStem
 from keras_dpt.layers.transformer import PatchEmbedding
@@ -91,6 +91,7 @@ class ViTHybridEncoder(Encoder):
         maps = [stages[stage] for stage in out_stages] + maps
         prefixes = [None] * len(out_stages) + prefixes
         super().__init__(image, named_taps(maps, prefixes), dtype=dtype, **kwargs)
+        freeze_layers_too(self)
 
         # === Config ===
         self.num_layers = num_layers

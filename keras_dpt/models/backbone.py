@@ -4,6 +4,7 @@ import keras
 import keras_hub
 
 from keras_dpt.encoders import ENCODERS
+from keras_dpt.encoders.encoder import freeze_layers_too
 from keras_dpt.layers.feature_fusion import FeatureFusion
 from keras_dpt.layers.initializers import decoder_initializer
 from keras_dpt.layers.readout import make_readout
@@ -99,6 +100,7 @@ class DPTBackbone(FromPreset, keras_hub.models.Backbone):
         pyramid["P2"] = fusion(2)(pyramid["P3"], maps[1], size_like=maps[0])
         pyramid["P1"] = fusion(1)(pyramid["P2"], maps[0])
         super().__init__(image, pyramid, dtype=dtype, **kwargs)
+        freeze_layers_too(self)
 
         # === Config ===
         self.image_encoder = image_encoder

@@ -33,11 +33,18 @@ class DPTTask(FromPreset):
         keras-hub's own takes `tf.data` and Grain, and arrays, which it never shuffles. This adds
         `keras.utils.PyDataset`, and shuffles arrays as Keras does.
         """
+        options = {"validation_data": validation_data, "validation_split": validation_split}
+        with _weights_kept(self):
+            return self._fit(x, y, batch_size, sample_weight, shuffle=shuffle, **options, **kwargs)
+
+    def _fit(
+        self, x, y, batch_size, sample_weight, validation_data, validation_split, shuffle, **kwargs
+    ):
         if _is_stream(x) and not isinstance(validation_data, keras.utils.PyDataset):
             kwargs["shuffle"] = bool(shuffle)  # a stream shuffles itself; Keras warns if told to
             kwargs |= {"validation_data": validation_data, "validation_split": validation_split}
             return super().fit(x, y, batch_size, sample_weight, **kwargs)
-        shuffle = True if shuffle is None else shuffle
+        shuffle = not getattr(x, "shuffles_itself", False) if shuffle is None else shuffle
         if not isinstance(x, keras.utils.PyDataset) and not _is_stream(x):
             if validation_split and validation_data is None:
                 cut = int(len(x) * (1 - validation_split))
@@ -68,11 +75,12 @@ class DPTTask(FromPreset):
 
     def evaluate(self, x=None, *args, **kwargs):
         """`keras.Model.evaluate`, preprocessing included; also for `keras.utils.PyDataset`."""
-        if not isinstance(x, keras.utils.PyDataset):
-            return super().evaluate(x, *args, **kwargs)
-        if not isinstance(x, _Preprocessed):  # `fit` hands over validation data that already are
-            x = _Preprocessed(x, self.preprocess_samples)
-        return keras.Model.evaluate(self, x, *args, **kwargs)
+        with _weights_kept(self):
+            if not isinstance(x, keras.utils.PyDataset):
+                return super().evaluate(x, *args, **kwargs)
+            if not isinstance(x, _Preprocessed):  # `fit`'s validation data already are
+                x = _Preprocessed(x, self.preprocess_samples)
+            return keras.Model.evaluate(self, x, *args, **kwargs)
 
     def get_compile_config(self):
         """How the model was compiled, and whether its optimizer has a state; Keras saves this."""
@@ -175,6 +183,27 @@ def _without_optimizer(model):
         yield
     finally:
         model.optimizer = optimizer
+
+
+@contextmanager
+def _weights_kept(model):
+    """Give a model its weights back if training or evaluation stops with an error.
+
+    On JAX, Keras takes them out of the model while it works; what stops it on the first batch, such
+    as a file that can't be read, would lose them.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *(optimizer.variables if optimizer else ())]
+    held = [(variable, variable.value) for variable in variables]
+    try:
+        yield
+    except BaseException:
+        if keras.backend.backend() == "jax":
+            model.jax_state_sync()
+            for variable, value in held:
+                if variable._value is None:
+                    variable.assign(value)
+        raise
 
 
 def _is_stream(x):

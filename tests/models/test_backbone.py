@@ -162,3 +162,13 @@ def test_parameters_of_the_presets(preset):
     backbone = keras_dpt.DPTDepth.from_preset(preset, load_weights=False)
     expected = {"dpt_base": 110.9, "dpt_large": 343.0, "dpt_hybrid": 122.4}[preset]
     assert backbone.count_params() / 1e6 == pytest.approx(expected, abs=1.5)
+
+
+@pytest.mark.parametrize("part", ["all", "encoder"])
+def test_frozen_parts_stay_frozen_when_saved(part):
+    backbone = tiny.backbone()
+    (backbone if part == "all" else backbone.image_encoder).trainable = False
+    copy = keras_dpt.DPTBackbone.from_config(backbone.get_config())
+    ours, theirs = ([v.path for v in x.trainable_variables] for x in (copy, backbone))
+    assert ours == theirs and len(ours) < len(backbone.variables)
+    assert (len(ours) > 0) == (part == "encoder")

@@ -76,3 +76,35 @@ def test_presets_hold_no_optimizer(trained, tmp_path):
     loaded = type(model).from_preset(str(tmp_path))
     assert int(loaded.optimizer.iterations) == 0
     assert int(model.optimizer.iterations) == 1  # saving put it back
+
+
+class _Broken(keras.utils.PyDataset):
+    """Batches of which one cannot be read."""
+
+    def __init__(self, broken):
+        super().__init__()
+        self.broken = broken
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        if i == self.broken:
+            raise OSError("disk on fire")
+        return tiny.photos(3, 32, 32), np.ones((3, 32, 32, 1), "float32")
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_weights_survive_data_that_cannot_be_read(method, broken, trained):
+    """Keras on JAX takes the weights out of the model and would not put them back."""
+    model, _ = trained
+    before = model.get_weights()
+    with pytest.raises(OSError, match="disk on fire"):
+        getattr(model, method)(_Broken(broken), verbose=0)
+    after = model.get_weights()
+    assert all(np.isfinite(w).all() for w in after)
+    if method == "evaluate" or broken == 0:
+        for ours, theirs in zip(after, before, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    model.fit(tiny.photos(3, 32, 32), np.ones((3, 32, 32, 1)), verbose=0)
