@@ -1,12 +1,19 @@
 """Dense Prediction Transformers for Keras 3: depth and segmentation on TensorFlow, JAX, PyTorch."""
 
-from keras_dpt import losses, metrics
+from keras_dpt import datasets, losses, metrics
 from keras_dpt.alignment import align_scale_shift
 from keras_dpt.conversion import convert
 from keras_dpt.depth_map import DepthMap
 from keras_dpt.encoders.vit import ViTEncoder
 from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
-from keras_dpt.errors import DepthError, ImageError, KerasDPTError, LabelError, WeightsError
+from keras_dpt.errors import (
+    DataError,
+    DepthError,
+    ImageError,
+    KerasDPTError,
+    LabelError,
+    WeightsError,
+)
 from keras_dpt.image_converter import DPTImageConverter
 from keras_dpt.label_map import LabelMap
 from keras_dpt.layers.feature_fusion import FeatureFusion, ResidualConvUnit
@@ -27,6 +34,7 @@ __all__ = [
     "DPTImageConverter",
     "DPTSegmentation",
     "DPTSegmentationPreprocessor",
+    "DataError",
     "DepthError",
     "DepthHead",
     "DepthMap",
@@ -47,6 +55,7 @@ __all__ = [
     "__version__",
     "align_scale_shift",
     "convert",
+    "datasets",
     "list_presets",
     "losses",
     "metrics",

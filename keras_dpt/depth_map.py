@@ -146,7 +146,7 @@ class DepthMap:
                 if kind not in (None, stored_kind):
                     raise DepthError(f"it holds {stored_kind}, not {kind}.")
                 return cls(values, stored_kind, unit, source=path)
-            values = _read_npy(path) if suffix == ".npy" else _read_pfm(path)
+            values = _read_npy(path) if suffix == ".npy" else read_pfm(path)
             return cls(values, kind, source=path)
         except MemoryError:
             raise
@@ -315,7 +315,7 @@ def _write_pfm(file: BinaryIO, depth: DepthMap) -> None:
     file.write(depth.values[::-1].astype("<f4").tobytes())
 
 
-def _read_pfm(path: Path) -> np.ndarray:
+def read_pfm(path: Path) -> np.ndarray:
     content = path.read_bytes()
     header = re.match(rb"(P[Ff])\s+(\d+)\s+(\d+)\s+([-+.\deE]+)\s", content)
     if header is None:

@@ -19,3 +19,15 @@ class DepthError(KerasDPTError, ValueError):
 
 class LabelError(KerasDPTError, ValueError):
     """Labels, class names, colours or label files that make no sense together."""
+
+
+class TrainingError(KerasDPTError, ValueError):
+    """A training that cannot begin or go on as asked for."""
+
+
+class DataError(KerasDPTError, ValueError):
+    """Training or test data that are missing, damaged or contradict what was said of them."""
+
+
+class EvaluationError(KerasDPTError, ValueError):
+    """Data or a model that an evaluation protocol does not fit, or a result that is none."""

@@ -32,23 +32,43 @@ def test_python_blocks_run(workplace):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (1, 64, 64, 3)).astype("float32")
     names = {"train_ds": (images, np.ones((1, 64, 64, 1), "float32"))}
+    # On the networks' full input sizes it would take long; the steps are the same.
+    small = "; model.preprocessor.image_size = (64, 64)"
     for block in blocks:
         block = block.replace("dpt_hybrid", "dpt_mini_nyuv2")
-        # Training on the network's full input size would take long; the steps are the same.
-        block = block.replace(
-            "model.fit(train_ds)", "model.preprocessor.image_size = (64, 64); model.fit(*train_ds)"
-        )
+        block = re.sub(r"(from_preset\(\"\w+\"\))", rf"\1{small}", block)
+        block = block.replace("model.fit(train_ds)", "model.fit(*train_ds)")
         exec(compile(block, "README.md", "exec"), names)
     with Image.open("depth.png") as picture:
         assert picture.size == (512, 256)
+    with Image.open("overlay.png") as picture:
+        assert picture.width > 512 and picture.height == 256
     assert (workplace / "my_preset" / "config.json").is_file()
 
 
+def command(name):
+    """The arguments of the README's line for a subcommand, with a small preset and photo."""
+    (line,) = re.findall(rf"^    (keras-dpt {name} .*)$", README, flags=re.MULTILINE)
+    small = {
+        "dpt_hybrid": "dpt_mini_nyuv2",
+        "dpt_large_ade20k": "dpt_mini_camvid",
+        "street.jpg": "photo.jpg",
+        "--multi-scale": "--sliding-window 300",  # twelve looks would take long
+    }
+    for large, instead in small.items():
+        line = line.replace(large, instead)
+    return shlex.split(line)[1:]
+
+
 def test_depth_command_runs(workplace):
-    (line,) = re.findall(r"^    (keras-dpt depth .*)$", README, flags=re.MULTILINE)
-    arguments = shlex.split(line.replace("dpt_hybrid", "dpt_mini_nyuv2"))[1:]
-    assert cli.main(arguments) == 0
+    assert cli.main(command("depth")) == 0
     assert len(list((workplace / "out").glob("*_color.png"))) == 3
+
+
+def test_segment_command_runs(workplace):
+    assert cli.main(command("segment")) == 0
+    names = ["photo_labels.png", "photo_overlay.png"]
+    assert sorted(file.name for file in (workplace / "out").iterdir()) == names
 
 
 def test_the_table_names_every_preset():

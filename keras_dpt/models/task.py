@@ -97,12 +97,12 @@ class DPTTask(FromPreset):
 
     def save_task_weights(self, filepath):
         """keras-hub's, without the optimizer's state: a preset is not a training to resume."""
-        with _without_optimizer(self):
+        with without_optimizer(self):
             super().save_task_weights(filepath)
 
     def load_task_weights(self, filepath):
         """keras-hub's, without looking for the optimizer's state."""
-        with _without_optimizer(self):
+        with without_optimizer(self):
             super().load_task_weights(filepath)
 
     def predict_image(self, image, **options):
@@ -177,7 +177,8 @@ def check_images(images, batch_size):
 
 
 @contextmanager
-def _without_optimizer(model):
+def without_optimizer(model):
+    """Save or load a model's weights without the state of its optimizer."""
     optimizer, model.optimizer = model.optimizer, None
     try:
         yield

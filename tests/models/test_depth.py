@@ -12,7 +12,9 @@ from losses.reference import scale_shift_invariant
 
 import keras_dpt
 from keras_dpt.encoders import ENCODERS
+from keras_dpt.errors import TrainingError
 from keras_dpt.losses import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
+from keras_dpt.metrics import AbsRel, Delta1
 
 METRIC = {"kind": "metric_depth", "scale": 0.5, "shift": 0.25}
 
@@ -34,7 +36,9 @@ class Batches(keras.utils.PyDataset):
 @pytest.fixture(scope="module")
 def shared():
     """A model that tests may train, but not recompile; `model` gives it back its weights."""
-    return tiny.depth(preprocessor=tiny.preprocessor())
+    network = tiny.depth(preprocessor=tiny.preprocessor())
+    network.compile(learning_rate=1e-4, metrics=None)
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -178,11 +182,18 @@ def test_predict_converts_photos(model, data):
 # --- Training
 
 
-def test_compiles_itself(model):
-    assert isinstance(model.optimizer, keras.optimizers.Adam)
-    assert float(model.optimizer.learning_rate) == pytest.approx(1e-4)
-    assert isinstance(model.loss, ScaleShiftInvariantLoss)
-    assert isinstance(tiny.depth(**METRIC).loss, ScaleInvariantLogLoss)
+def test_compiles_itself():
+    relative, metric = tiny.depth(), tiny.depth(**METRIC)
+    assert isinstance(relative.loss, ScaleShiftInvariantLoss)
+    assert isinstance(metric.loss, ScaleInvariantLogLoss)
+    for network in (relative, metric):
+        rates = [float(x.learning_rate) for x in network.optimizer.optimizers]
+        assert sorted(rates) == pytest.approx([1e-5, 1e-4])
+        metrics = map(
+            keras.saving.deserialize_keras_object, network.get_compile_config()["metrics"]
+        )
+        described = [(type(x), x.aligned) for x in metrics]
+        assert described == [(AbsRel, network is relative), (Delta1, network is relative)]
 
 
 def test_compile_takes_other_choices():
@@ -190,6 +201,19 @@ def test_compile_takes_other_choices():
     network.compile(keras.optimizers.SGD(0.5), "mae", metrics=["mse"])
     assert isinstance(network.optimizer, keras.optimizers.SGD)
     assert network.loss == "mae"
+    network.compile(learning_rate=3e-4)
+    assert isinstance(network.optimizer, keras.optimizers.Adam)
+    assert float(network.optimizer.learning_rate) == pytest.approx(3e-4)
+    network.compile(metrics=None)
+    assert not network.get_compile_config()["metrics"]
+
+
+def test_rates_that_make_no_sense():
+    network = tiny.depth()
+    with pytest.raises(TrainingError, match="No learning rate for the weight .*'fusion'"):
+        network.compile(learning_rate={"block": 1e-5, "fusion": 1e-4})
+    with pytest.raises(TrainingError, match="one of both.*'sgd'"):
+        network.compile("sgd", learning_rate=1e-3)
 
 
 def test_one_step_moves_every_weight(model, weights, data):

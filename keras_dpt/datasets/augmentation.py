@@ -1,0 +1,191 @@
+"""One window of a picture and of its target, changed together. NumPy and OpenCV only, no Keras."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_dpt.datasets.source import Sample
+from keras_dpt.pictures import resize
+
+# Beyond the picture's border: what becomes zero when the network's mean is taken off.
+_PADDING = 127.5
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a training picture and its target are changed at random.
+
+    The picture is resized, a window of the size asked for is cut out, and the light is changed.
+    Where the window is larger than the picture, the rest is grey and not valid.
+
+    Args:
+        longer_side: length in pixels that the longer side is resized to, before `rescale`; `None`
+            for the size at which the picture just covers the window.
+        rescale: range of a random factor on top; beyond 1, the window shows less of the picture.
+        stretch: range of a random factor between width and height.
+        flip: probability of mirroring left to right.
+        gamma: range of the exponent that pixels, from 0 to 1, are raised to.
+        brightness: range of a factor for all channels.
+        color: range of a factor for each channel.
+        gray: probability of losing all colour.
+
+    Source: Ranftl et al. 2021 (arXiv 2103.13413), section 4, for sizes, flip and rescaling. The
+        changes of light are common practice.
+    """
+
+    longer_side: int | None = None
+    rescale: tuple[float, float] = (1.0, 1.0)
+    stretch: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.5
+    gamma: tuple[float, float] = (0.75, 1.33)
+    brightness: tuple[float, float] = (0.8, 1.2)
+    color: tuple[float, float] = (0.9, 1.1)
+    gray: float = 0.1
+
+    def __call__(
+        self,
+        sample: Sample,
+        size: tuple[int, int],
+        rng: np.random.Generator,
+        sparse: bool = False,
+        fill: float = 0,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Change a sample at random; the same `rng` state gives the same result.
+
+        Args:
+            sample: see `Sample`.
+            size: `(height, width)` of the result.
+            rng: where chance comes from.
+            sparse: keep single points instead of taking the nearest pixel.
+            fill: the target's value where it is not valid.
+
+        Returns: image `(h, w, 3)` float32, 0 to 255; target `(h, w)`; valid `(h, w)` bool.
+        """
+        height, width = sample.target.shape
+        factor, stretch = rng.uniform(*self.rescale), rng.uniform(*self.stretch) ** 0.5
+        tall, wide = height / stretch, width * stretch
+        if self.longer_side is None:
+            scale = factor * max(size[0] / tall, size[1] / wide)
+        else:
+            scale = factor * self.longer_side / max(tall, wide)
+
+        def anywhere(free):
+            return int(rng.integers(free + 1))
+
+        rows = _span(height, scale / stretch, size[0], anywhere)
+        columns = _span(width, scale * stretch, size[1], anywhere)
+        cut = _cut(sample, rows, columns, sparse)
+        image, target, valid = _padded(self._relight(cut.image, rng), cut, rows, columns, fill)
+        if rng.random() < self.flip:
+            image, target, valid = image[:, ::-1], target[:, ::-1], valid[:, ::-1]
+        return image, target, valid
+
+    def _relight(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        import cv2  # late: slow to import
+
+        levels = (np.arange(256) / 255) ** rng.uniform(*self.gamma)
+        factors = rng.uniform(*self.brightness) * rng.uniform(*self.color, 3)
+        table = np.minimum(255 * levels[:, None] * factors, 255).astype(np.float32)
+        image = cv2.LUT(image, table[:, None])
+        if rng.random() < self.gray:
+            image = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
+        return image
+
+
+# As in the paper. Its depth pictures do not fill the window: 384 is their longer side.
+PAPER_DEPTH = Augmentation(longer_side=384)
+PAPER_SEGMENTATION = Augmentation(longer_side=520, rescale=(0.5, 2.0))
+
+
+def centered(
+    sample: Sample, size: tuple[int, int], sparse: bool = False, fill: float = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The middle of a sample that just covers the window, without chance; for validation.
+
+    Args and returns: as of `Augmentation.__call__`.
+    """
+    height, width = sample.target.shape
+    scale = max(size[0] / height, size[1] / width)
+    rows = _span(height, scale, size[0], _half)
+    columns = _span(width, scale, size[1], _half)
+    cut = _cut(sample, rows, columns, sparse)
+    return _padded(cut.image.astype(np.float32), cut, rows, columns, fill)
+
+
+class _Span(NamedTuple):
+    """Along one axis: `source` pixels are resized to `length` and put at `start` of `side`."""
+
+    source: slice
+    length: int
+    start: int
+    side: int
+
+    @property
+    def target(self) -> slice:
+        return slice(self.start, self.start + self.length)
+
+
+def _span(length: int, scale: float, side: int, place: Callable[[int], int]) -> _Span:
+    """What of an axis is seen through a window of `side`; `place` puts it in the free room."""
+    resized = max(1, round(length * scale))
+    if resized <= side:
+        return _Span(slice(0, length), resized, place(side - resized), side)
+    seen = min(length, max(1, round(side / scale)))
+    first = place(length - seen)
+    return _Span(slice(first, first + seen), side, 0, side)
+
+
+def _half(free: int) -> int:
+    return free // 2
+
+
+def _cut(sample: Sample, rows: _Span, columns: _Span, sparse: bool) -> Sample:
+    image, target, valid = (array[rows.source, columns.source] for array in sample)
+    size = rows.length, columns.length
+    image = resize(image, size, "bilinear_antialias")
+    if sparse:
+        return Sample(image, *resize_points(target, valid, size))
+    # Never a mean of neighbours: between two surfaces, or known and unknown, there is nothing.
+    return Sample(image, resize(target, size, "nearest"), resize(valid, size, "nearest"))
+
+
+def resize_points(
+    target: np.ndarray, valid: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Resize a map of which single points are known: each moves, none is invented.
+
+    Where several meet in a pixel, the nearest surface (the smallest depth) hides the others.
+
+    Args: target: `(H, W)` depth. valid: `(H, W)` bool. size: `(height, width)` of the result.
+    Returns: target, 0 where not valid, and valid, both `(height, width)`.
+    """
+    rows, columns = np.nonzero(valid)
+    depth = target[rows, columns]
+    farthest_first = np.argsort(-depth, kind="stable")  # the last one written stays
+    # Centres at halves: floor((i + 1/2) * new / old) in whole numbers.
+    rows, columns = (
+        (2 * index[farthest_first] + 1) * new // (2 * old)
+        for index, new, old in zip((rows, columns), size, target.shape, strict=True)
+    )
+    resized = np.zeros(size, target.dtype)
+    resized[rows, columns] = depth[farthest_first]
+    return resized, resized > 0
+
+
+def _padded(image: np.ndarray, cut: Sample, rows: _Span, columns: _Span, fill: float):
+    """Image, target and valid at the window's size; unknown targets are `fill`."""
+    target = np.where(cut.valid, cut.target, np.asarray(fill, cut.target.dtype))
+    size = rows.side, columns.side
+    if target.shape == size:
+        return image, target, cut.valid
+    window = rows.target, columns.target
+    canvases = (
+        np.full((*size, 3), _PADDING, np.float32),
+        np.full(size, fill, target.dtype),
+        np.zeros(size, bool),
+    )
+    for canvas, part in zip(canvases, (image, target, cut.valid), strict=True):
+        canvas[window] = part
+    return canvases

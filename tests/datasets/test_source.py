@@ -1,0 +1,137 @@
+import threading
+
+import numpy as np
+import pytest
+from files import photo
+
+from keras_dpt.datasets import DataWarning, Source, check
+from keras_dpt.errors import DataError, KerasDPTError
+
+
+def source(target, image=None, kind="metric_depth", ids=("a",), **options):
+    image = photo() if image is None else image
+    return Source("set", list(ids), lambda i: (image, target), kind, **options)
+
+
+def labels(target, **options):
+    names = ("sky", "road", "car")
+    return source(np.resize(target, (12, 16)), kind="labels", class_names=names, **options)
+
+
+def test_validity_of_depth():
+    depth = np.full((12, 16), 2.0)
+    depth[0, :4] = 0, -1, np.nan, np.inf
+    image, target, valid = source(depth)[0]
+    assert image.dtype == np.uint8 and target.dtype == np.float32 and valid.dtype == bool
+    np.testing.assert_array_equal(valid[0], [False] * 4 + [True] * 12)
+    np.testing.assert_array_equal(target, np.where(valid, 2, 0))
+
+
+def test_validity_of_labels():
+    sample = labels(np.array([0, 1, 2, 255], "uint8"))[0]
+    assert sample.target.dtype == np.uint8
+    np.testing.assert_array_equal(sample.valid, sample.target != 255)
+
+
+def test_16_bit_pictures_become_8_bit():
+    image = source(np.ones((12, 16)), image=np.full((12, 16, 3), 99.6, "float32"))[0].image
+    assert image.dtype == np.uint8 and (image == 100).all()
+
+
+@pytest.mark.parametrize("shape", [(12, 15), (16, 12), (12, 16, 1), (12,)])
+def test_target_of_another_size(shape):
+    with pytest.raises(DataError, match=r"set, sample a: .*the image 12 x 16.*resize"):
+        source(np.ones(shape))[0]
+
+
+@pytest.mark.parametrize(("wrong", "named"), [(3, "3"), (254, "254"), (-1, "-1")])
+def test_ids_that_are_no_class(wrong, named):
+    with pytest.raises(DataError, match=rf"no class \({named}\).* 0 to 2, or are 255"):
+        labels(np.array([0, wrong]))[0]
+
+
+def test_ids_that_are_no_numbers():
+    with pytest.raises(DataError, match="float64"):
+        labels(np.array([0.0, 1.0]))[0]
+
+
+@pytest.mark.parametrize(
+    ("depth", "guess"), [(2570, "millimetres taken"), (0.0026, "metres taken")]
+)
+def test_wrong_unit_is_warned_of_once(depth, guess):
+    depths = source(np.full((12, 16), depth), ids=("a", "b"))
+    with pytest.warns(DataWarning, match=rf"set, sample a: .*{depth:g} m.*{guess}"):
+        depths[0]
+    depths[1]  # a second warning would be an error
+
+
+@pytest.mark.parametrize("depth", [0.02, 80, 299])
+def test_right_units_pass(depth):
+    assert source(np.full((12, 16), depth))[0].valid.all()
+
+
+def test_errors_of_reading_are_named():
+    def read(index):
+        raise KerasDPTError("bad file")
+
+    with pytest.raises(DataError, match="set, sample b: bad file"):
+        Source("set", ["a", "b"], read, "metric_depth")[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "depth"}, "kind must be one of"),
+        ({"ids": ()}, "no samples"),
+        ({"kind": "labels"}, "class_names are needed"),
+        ({"class_names": ["a"]}, "mean nothing otherwise"),
+        ({"kind": "relative_inverse_depth", "sparse": True}, "only metric depth can be sparse"),
+    ],
+)
+def test_contradictions(options, message):
+    with pytest.raises(DataError, match=message):
+        source(np.ones((12, 16)), **options)
+
+
+def test_is_a_sequence():
+    many = Source(
+        "set", list("abcd"), lambda i: (photo(), np.full((12, 16), i + 1)), "metric_depth"
+    )
+    assert len(many) == 4 and [s.target[0, 0] for s in many] == [1, 2, 3, 4]
+    assert many[-1].target[0, 0] == 4
+    with pytest.raises(IndexError):
+        many[4]
+    part = many.subset(slice(1, None, 2))
+    assert part.ids == ["b", "d"] and [s.target[0, 0] for s in part] == [2, 4]
+    assert part.subset([1])[0].target[0, 0] == 4
+    cut = many.changed(lambda image, target: (image[:5], target[:5]))
+    assert cut[0].image.shape == (5, 16, 3) and cut[3].target[0, 0] == 4
+
+
+def test_changes_get_equal_sizes():
+    changed = source(np.ones((13, 16))).changed(lambda image, target: (image[:5], target[:5]))
+    with pytest.raises(DataError, match="13 x 16"):
+        changed[0]
+
+
+def test_check_lists_what_is_wrong():
+    depths = [np.ones((12, 16)), np.zeros((12, 16)), np.ones((5, 5))]
+    problems = check(Source("set", list("abc"), lambda i: (photo(), depths[i]), "metric_depth"))
+    assert list(problems) == ["b", "c"]
+    assert "no pixel" in problems["b"] and "5 x 5" in problems["c"]
+
+
+def test_threads_may_share_a_source():
+    shared = Source(
+        "set", list("abcd"), lambda i: (photo(), np.full((12, 16), i + 1)), "metric_depth"
+    )
+    seen = []
+    threads = [
+        threading.Thread(target=lambda: seen.append([s.target[0, 0] for s in shared]))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [[1, 2, 3, 4]] * 4

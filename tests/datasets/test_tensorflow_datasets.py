@@ -1,0 +1,108 @@
+import sys
+
+import numpy as np
+import pytest
+from files import photo
+
+from keras_dpt import datasets
+from keras_dpt.errors import DataError
+
+DEPTH = np.linspace(1, 4, 12 * 16).reshape(12, 16).astype("float16")
+
+
+class Items(list):
+    """What `as_data_source` gives, of which one is damaged."""
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise OSError("truncated record")
+        return super().__getitem__(index)
+
+
+class Builder:
+    """Speaks the part of a builder's protocol that is used."""
+
+    name = "rooms"
+
+    def as_data_source(self, split):
+        if split == "sequential":
+            raise NotImplementedError
+        if split != "train":
+            raise KeyError(split)
+        item = {"image": photo(), "depth": DEPTH, "seg": np.zeros((12, 16, 1), "uint8")}
+        return Items([item] * 11)
+
+
+def test_depth():
+    source = datasets.tfds(Builder(), "train")
+    assert (source.name, source.kind, len(source)) == ("rooms/train", "metric_depth", 11)
+    assert source.ids[0] == "00" and source.ids[-1] == "10"
+    np.testing.assert_array_equal(source[1].image, photo())
+    np.testing.assert_array_equal(source[1].target, DEPTH.astype("float32"))
+    millimetres = datasets.tfds(Builder(), "train", unit=0.5)[0].target
+    np.testing.assert_array_equal(millimetres, DEPTH.astype("float32") / 2)
+
+
+def test_labels():
+    source = datasets.tfds(Builder(), "train", "labels", target="seg", class_names=["floor"])
+    assert source[0].target.shape == (12, 16) and source[0].valid.all()
+
+
+@pytest.mark.parametrize(
+    ("split", "options", "message"),
+    [
+        ("test", {}, "rooms/test cannot be read .*Prepare it once"),
+        ("sequential", {}, "sequential format. Prepare it once"),
+        ("train", {"target": "mask"}, "no 'mask'. Its features: depth, image, seg"),
+        ("train", {"unit": "cm"}, "unit must be"),
+    ],
+)
+def test_what_is_not_there(split, options, message):
+    with pytest.raises(DataError, match=message):
+        datasets.tfds(Builder(), split, **options)
+
+
+def test_damaged_record_is_named():
+    with pytest.raises(DataError, match="rooms/train, sample 02: .*truncated record"):
+        datasets.tfds(Builder(), "train")[2]
+
+
+def test_package_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(DataError, match="pip install tensorflow-datasets"):
+        datasets.tfds("nyu_depth_v2", "train")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # what other packages warn of is theirs to mend
+def test_builder_on_disk(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class Rooms(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(12, 16, 3)),
+                "depth": tfds.features.Tensor(shape=(12, 16), dtype=np.float16),
+            }
+            features = tfds.features.FeaturesDict(features)
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i in range(3):
+                yield i, {"image": photo(seed=i), "depth": DEPTH + np.float16(i)}
+
+    builder = Rooms(data_dir=tmp_path, file_format="array_record")
+    with pytest.raises(DataError, match="Prepare it once"):
+        datasets.tfds(builder, "train")
+    builder.download_and_prepare()
+    for data in (builder, "rooms"):
+        source = datasets.tfds(data, "train", data_dir=tmp_path)
+        assert source.name == "rooms/train"
+        assert sorted(sample.target.min() for sample in source) == [1, 2, 3]
+    batches = datasets.Batches(source, (12, 16), 2, target="depth")
+    assert batches[0][0].shape == (2, 12, 16, 3)
