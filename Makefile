@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+# Processes that share the tests of a backend; each takes a core and about 3 GB.
+JOBS ?= 2
 BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
@@ -20,7 +22,7 @@ demo: $(VENV)/.user
 test: $(BACKENDS:%=test-%)
 
 $(BACKENDS:%=test-%): test-%: $(VENV)/.developer
-	KERAS_BACKEND=$* $(PYTEST)
+	KERAS_BACKEND=$* $(PYTEST) --numprocesses $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/.developer
 	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m slow || exit 1; done

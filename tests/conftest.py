@@ -7,6 +7,10 @@ import pytest
 
 # KERAS_BACKEND picks the backend. TensorFlow is always there, keras-hub needs it: keep it quiet.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the machine; threads of theirs would only stand in each other's way.
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 def pytest_configure(config):

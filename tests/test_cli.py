@@ -11,22 +11,41 @@ from keras_dpt.depth_map import DepthMap
 from keras_dpt.encoders.vit import ViTEncoder
 from keras_dpt.image_converter import DPTImageConverter
 from keras_dpt.models.backbone import DPTBackbone
+from keras_dpt.label_map import LabelMap
 from keras_dpt.models.depth import DPTDepth
-from keras_dpt.preprocessor import DPTDepthPreprocessor
+from keras_dpt.models.segmentation import DPTSegmentation
+from keras_dpt.preprocessor import DPTDepthPreprocessor, DPTSegmentationPreprocessor
+
+
+def tiny_backbone():
+    encoder = ViTEncoder(4, 16, 2, 32, position_grid=(2, 2), out_indices=(0, 1, 2, 3))
+    return DPTBackbone(encoder, reassemble_channels=(8, 8, 8, 8), fusion_channels=8)
 
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
-    encoder = ViTEncoder(4, 16, 2, 32, position_grid=(2, 2), out_indices=(0, 1, 2, 3))
-    backbone = DPTBackbone(encoder, reassemble_channels=(8, 8, 8, 8), fusion_channels=8)
     model = DPTDepth(
-        backbone,
+        tiny_backbone(),
         DPTDepthPreprocessor(DPTImageConverter(image_size=(32, 32))),
         head_channels=(8, 4),
     )
     # Random heads are often zero everywhere after their ReLU; a bias keeps this one alive.
     model.head.conv3.bias.assign([1.0])
     folder = tmp_path_factory.mktemp("preset") / "tiny"
+    model.save_to_preset(str(folder))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def segmentation_preset(tmp_path_factory):
+    model = DPTSegmentation(
+        tiny_backbone(),
+        3,
+        DPTSegmentationPreprocessor(DPTImageConverter(image_size=(32, 32))),
+        class_names=("road", "car", "sky"),
+        auxiliary=False,
+    )
+    folder = tmp_path_factory.mktemp("preset") / "tiny_segmentation"
     model.save_to_preset(str(folder))
     return str(folder)
 
@@ -64,6 +83,34 @@ def test_depth_writes_every_format_for_every_photo(preset, photos, tmp_path, cap
         np.testing.assert_allclose(stored.values, values, atol=np.ptp(values) / 65535)
         with Image.open(out / f"{stem}_color.png") as picture:
             assert picture.size == size[::-1]
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--multi-scale"], ["--sliding-window", "40"]], ids=lambda x: "".join(x[:1])
+)
+def test_segment(options, segmentation_preset, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    formats = ["png", "overlay", "color", "npy"]
+    command = ["segment", str(photos / "a.jpg"), "-o", str(out), "--preset", segmentation_preset]
+    assert cli.main([*command, "--format", *formats, *options]) == 0
+    assert "1 of 1 images" in capsys.readouterr().out
+    ends = ("labels.png", "overlay.png", "color.png", "labels.npy")
+    assert {path.name for path in out.iterdir()} == {f"a_{end}" for end in ends}
+    stored = LabelMap.load(out / "a_labels.png")
+    assert stored.class_names == ("road", "car", "sky")
+    np.testing.assert_array_equal(stored.labels, np.load(out / "a_labels.npy"))
+    with Image.open(out / "a_overlay.png") as picture:
+        assert picture.width > 60 and picture.height >= 40  # the legend on its right
+
+
+@pytest.mark.parametrize("command, other", [("depth", "segment"), ("segment", "depth")])
+def test_presets_of_another_task_are_refused(
+    command, other, preset, segmentation_preset, photos, tmp_path, capsys
+):
+    name = preset if command == "segment" else segmentation_preset
+    assert cli.main([command, str(photos), "-o", str(tmp_path / "out"), "--preset", name]) == 2
+    assert f"is for `keras-dpt {other}`" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_unreadable_images_are_skipped_and_said(preset, photos, tmp_path, capsys):

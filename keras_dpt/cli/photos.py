@@ -35,8 +35,8 @@ def predict(args, task, save, **options):
 
     paths = _without_results(find_images(args.paths), args)
     names = _output_names(paths)
-    args.output.mkdir(parents=True, exist_ok=True)
     model = _load(task, args.preset)
+    args.output.mkdir(parents=True, exist_ok=True)
     failed = 0
     with tqdm(total=len(paths), unit="image", disable=None) as progress:
 

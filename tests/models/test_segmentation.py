@@ -1,5 +1,7 @@
 import inspect
 import json
+import os
+from pathlib import Path
 
 import keras
 import keras_hub
@@ -10,6 +12,7 @@ import tiny
 from contracts import arrays, check_model, predict
 from keras import ops
 
+from keras_dpt import datasets
 from keras_dpt.errors import LabelError
 from keras_dpt.image_converter import DPTImageConverter
 from keras_dpt.label_map import check_class_names, check_palette, default_palette
@@ -19,8 +22,6 @@ from keras_dpt.metrics import MeanIoU, PixelAccuracy
 from keras_dpt.models.segmentation import PAPER_SCALES, DPTSegmentation, windows
 from keras_dpt.preprocessor import DPTSegmentationPreprocessor
 from keras_dpt.presets import preset_names, read_preset
-
-pytestmark = pytest.mark.slow
 
 NAMES = ("sky", "road", "car")
 
@@ -39,17 +40,17 @@ def network(image_encoder="ViTEncoder", **overrides):
 
 
 class Batches(keras.utils.PyDataset):
-    """Arrays in batches of two."""
+    """Arrays in batches."""
 
-    def __init__(self, *arrays):
+    def __init__(self, *arrays, size=2):
         super().__init__()
-        self.arrays = arrays
+        self.arrays, self.size = arrays, size
 
     def __len__(self):
-        return len(self.arrays[0]) // 2
+        return len(self.arrays[0]) // self.size
 
     def __getitem__(self, i):
-        return tuple(x[2 * i : 2 * i + 2] for x in self.arrays)
+        return tuple(x[self.size * i : self.size * (i + 1)] for x in self.arrays)
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +261,25 @@ def test_it_learns():
     y[:, :3] = 255
     history = model.fit(Batches(x, y), epochs=12, verbose=0).history
     assert history["loss"][-1] < 0.7 * history["loss"][0]
+    assert history["mean_iou"][-1] > history["mean_iou"][0] + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("DATA" not in os.environ, reason="make test-slow DATA=folder")
+def test_it_learns_real_streets():
+    """Thirty steps on eight frames of CamVid, from scratch."""
+    source = datasets.camvid(Path(os.environ["DATA"]) / "camvid", "train")
+    batches = datasets.Batches(
+        source.subset(range(0, 320, 40)), (96, 128), 8, target="labels", augment=False
+    )
+    model = DPTSegmentation.from_architecture(read_preset("dpt_mini_camvid"), preprocessor=None)
+    images, labels, weights = batches[0]
+    batches = Batches(
+        *(np.concatenate([x] * 2) for x in (images / 127.5 - 1, labels, weights)), size=8
+    )
+    model.compile(keras.optimizers.Adam(1e-3))
+    history = model.fit(batches, epochs=15, verbose=0).history
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
     assert history["mean_iou"][-1] > history["mean_iou"][0] + 0.1
 
 
