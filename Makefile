@@ -8,12 +8,13 @@ BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test $(BACKENDS:%=test-%) test-slow parity lint format clean
+.PHONY: help demo test $(BACKENDS:%=test-%) test-slow parity evaluate lint format clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
 	@echo "make test         the tests on TensorFlow, JAX and PyTorch (make test-jax for one)"
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
 	@echo "make parity       full-size models against independent references (20 minutes)"
+	@echo "make evaluate     the README's table of scores (DATA=folder), into evaluations/"
 	@echo "make lint         style and static checks; make format repairs what it can"
 
 demo: $(VENV)/.user
@@ -31,6 +32,16 @@ test-slow: $(VENV)/.developer
 parity: export KERAS_DPT_PARITY_CACHE ?= build/parity
 parity: $(VENV)/.developer
 	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m parity tests/parity || exit 1; done
+
+# An interrupted run goes on; what was evaluated before is not done again.
+EVALUATE = $(VENV)/bin/keras-dpt evaluate
+evaluate: $(VENV)/.user
+	@test -d "$(DATA)" || { echo "DATA=folder with nyuv2/, depth_misc/, middlebury/ and camvid/"; exit 1; }
+	$(EVALUATE) --preset dpt_mini_nyuv2 --protocol nyuv2_val --data $(DATA)/nyuv2
+	$(EVALUATE) --preset dpt_mini_nyuv2 --protocol depth_misc --data $(DATA)/depth_misc
+	$(EVALUATE) --preset dpt_mini_nyuv2 --protocol middlebury --data $(DATA)/middlebury
+	$(EVALUATE) --preset dpt_mini_camvid --protocol camvid_val --data $(DATA)/camvid
+	$(VENV)/bin/keras-dpt tabulate evaluations/*.json --into README.md
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .

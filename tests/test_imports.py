@@ -94,9 +94,10 @@ def test_optional_packages_are_imported_when_needed(module):
         assert not any(is_in(name, package) for package in NEVER), name
 
 
-def test_torch_is_for_reading_files():
+def test_torch_is_for_reading_files_and_for_what_keras_lacks_in_training():
     users = {m for m in MODULES if any(is_in(name, "torch") for name, _ in imports(m))}
-    assert users == {"keras_dpt.conversion.readers"}
+    training = {"keras_dpt.training.callbacks", "keras_dpt.training.distribution"}
+    assert users == {"keras_dpt.conversion.readers"} | training
 
 
 @pytest.mark.parametrize("module", WITHOUT_KERAS)

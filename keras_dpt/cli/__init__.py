@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from keras_dpt.cli import convert, depth, presets, segment
+from keras_dpt.cli import convert, depth, evaluate, presets, segment, study
 from keras_dpt.errors import KerasDPTError
 from keras_dpt.version import __version__
 
-COMMANDS = (depth, segment, presets, convert)
+COMMANDS = (depth, segment, evaluate, study, presets, convert)
 
 
 def main(argv=None):

@@ -42,59 +42,117 @@ class DepthLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class ScaleShiftInvariantLoss(DepthLoss):
-    """Trimmed, scale- and shift-invariant absolute error, with multi-scale gradient matching.
+    """Trimmed, scale- and shift-invariant error, with multi-scale gradient matching.
 
-    With t(d) the median and s(d) the mean absolute deviation from it over the M valid pixels,
-    d^ = (d - t(d)) / s(d) for prediction and target, and R = d^ - d^*:
+    Prediction d and target d* are brought to one scale and shift over the M valid pixels. With
+    `alignment="median"`, t(d) the median and s(d) the mean absolute deviation from it,
 
-        L = 1 / (2M) * sum of |R| without its largest `trim` part
+        R = (d - t(d)) / s(d) - (d* - t(d*)) / s(d*),  rho(R) = |R|
+
+    and with `alignment="least_squares"`, a and b those of the smallest sum of R**2,
+
+        R = a * d + b - d*,  rho(R) = R**2.
+
+    Then
+
+        L = 1 / (2M) * sum of rho(R) without its largest `trim` part
             + gradient_weight * sum_k 1 / M_k * sum(|dR_k/dx| + |dR_k/dy|)
 
     where R_k is R at every 2**k-th pixel, k = 0 .. scales - 1, and differences are taken between
-    valid neighbours.
+    valid neighbours. DPT's loss is the default, MiDaS's L_ssimse
+    `alignment="least_squares", trim=0`, which is in the target's unit squared.
 
     Args:
         trim: share of the largest residuals that are left out of the first term.
         gradient_weight: weight of the second term; 0 leaves it out (sparse targets).
         scales: number of scales of the second term.
+        alignment: "median" or "least_squares".
 
     Targets: inverse depth; zero, negative or non-finite where unknown.
-    Source: Ranftl et al. 2020 (arXiv 1907.01341), equations 5, 7, 8 and 11; the weights are DPT's.
+    Raises: ValueError: an unknown `alignment`.
+    Source: Ranftl et al. 2020 (arXiv 1907.01341), equations 3 to 8 and 11; the weights are DPT's.
     """
 
     def __init__(
-        self, trim=0.2, gradient_weight=0.5, scales=4, name="scale_shift_invariant", **kwargs
+        self,
+        trim=0.2,
+        gradient_weight=0.5,
+        scales=4,
+        alignment="median",
+        name="scale_shift_invariant",
+        **kwargs,
     ):
+        if alignment not in ("median", "least_squares"):
+            raise ValueError(
+                f'`alignment` has to be "median" or "least_squares"; received {alignment!r}.'
+            )
         super().__init__(name=name, **kwargs)
         self.trim = trim
         self.gradient_weight = gradient_weight
         self.scales = scales
+        self.alignment = alignment
 
     def per_image(self, target, prediction, valid):
-        residual = _normalize(prediction, valid) - _normalize(target, valid)
-        loss = self._trimmed(residual, valid)
+        if self.alignment == "median":
+            residual = _normalize(prediction, valid) - _normalize(target, valid)
+            cost = ops.abs(residual)
+        else:
+            residual = _aligned(prediction, target, valid) - ops.where(valid, target, 0.0)
+            cost = residual**2
+        loss = self._trimmed(cost, valid)
         if self.gradient_weight:
-            loss = loss + self.gradient_weight * sum(
-                _gradient(residual[:, :: 2**k, :: 2**k], valid[:, :: 2**k, :: 2**k])
-                for k in range(self.scales)
-            )
+            loss = loss + self.gradient_weight * _gradients(residual, valid, self.scales)
         return loss
 
-    def _trimmed(self, residual, valid):
-        residual, valid = _flat(ops.abs(residual)), _flat(valid)
+    def _trimmed(self, cost, valid):
+        cost, valid = _flat(cost), _flat(valid)
         count = _count(valid)
-        kept = ops.cast(ops.floor((1 - self.trim) * ops.cast(count, "float32")), "int32")
-        limit = _nth_smallest(residual, valid, ops.maximum(kept, 1) - 1)
-        inside = ops.logical_and(valid, residual <= limit)
-        total = ops.sum(ops.where(inside, residual, 0.0), axis=1)
-        return total / (2 * _at_least_one(count))
+        kept = valid
+        if self.trim:
+            number = ops.cast(ops.floor((1 - self.trim) * ops.cast(count, "float32")), "int32")
+            limit = _nth_smallest(cost, valid, ops.maximum(number, 1) - 1)
+            kept = ops.logical_and(valid, cost <= limit)
+        return ops.sum(ops.where(kept, cost, 0.0), axis=1) / (2 * _at_least_one(count))
 
     def get_config(self):
         return super().get_config() | {
             "trim": self.trim,
             "gradient_weight": self.gradient_weight,
             "scales": self.scales,
+            "alignment": self.alignment,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class GradientMatchingLoss(DepthLoss):
+    """Absolute error of slopes at several scales: edges where the target has them, nowhere else.
+
+    With R = prediction - target, R_k at every 2**k-th pixel and M_k the valid pixels of that:
+
+        L = weight * sum_k 1 / M_k * sum(|dR_k/dx| + |dR_k/dy|),  k = 0 .. scales - 1
+
+    Differences are taken between valid neighbours, of which sparse targets have none. Blind to a
+    shift but not to scale: relative models want `ScaleShiftInvariantLoss`, which holds this term.
+
+    Args:
+        weight: factor of the loss.
+        scales: number of scales.
+
+    Targets: in the predictions' unit; zero, negative or non-finite where unknown.
+    Source: Ranftl et al. 2020 (arXiv 1907.01341), equation 11, on maps as they are.
+    """
+
+    def __init__(self, weight=0.5, scales=4, name="gradient_matching", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.weight = weight
+        self.scales = scales
+
+    def per_image(self, target, prediction, valid):
+        residual = ops.where(valid, prediction - target, 0.0)
+        return self.weight * _gradients(residual, valid, self.scales)
+
+    def get_config(self):
+        return super().get_config() | {"weight": self.weight, "scales": self.scales}
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -103,28 +161,51 @@ class ScaleInvariantLogLoss(DepthLoss):
 
     With g = log(prediction) - log(target) over the M valid pixels:
 
-        L = mean(g**2) - variance_focus * mean(g)**2
+        D = mean(g**2) - variance_focus * mean(g)**2
+        L = weight * D, or weight * sqrt(D) with `root=True`
+
+    Eigen et al. have the default, variance_focus 0.5. BTS and AdaBins use `variance_focus=0.85,
+    root=True, weight=10`; over a batch of one, that is: they take M over the whole batch, where
+    this averages over images.
 
     Args:
         variance_focus: lambda; 1 ignores the overall scale, 0 is the mean squared log error.
+        root: whether to take the square root.
+        weight: factor of the loss.
 
     Targets: depth in metres; zero, negative or non-finite where unknown.
-    Source: Eigen et al. 2014 (arXiv 1406.2283), equation 4, lambda 0.5.
+    Source: Eigen et al. 2014 (arXiv 1406.2283), equation 4; Lee et al. 2019 (arXiv 1907.10326),
+        equation 4, for the root.
     """
 
-    def __init__(self, variance_focus=0.5, name="scale_invariant_log", **kwargs):
+    def __init__(
+        self, variance_focus=0.5, root=False, weight=1.0, name="scale_invariant_log", **kwargs
+    ):
         super().__init__(name=name, **kwargs)
         self.variance_focus = variance_focus
+        self.root = root
+        self.weight = weight
 
     def per_image(self, target, prediction, valid):
         prediction = ops.where(valid, ops.maximum(prediction, 1e-6), 1.0)
+        valid = _flat(valid)
         difference = _flat(ops.log(prediction) - ops.log(target))  # zero where not valid
-        count = _at_least_one(_count(_flat(valid)))
+        count = _at_least_one(_count(valid))
         mean = ops.sum(difference, axis=1) / count
-        return ops.sum(difference**2, axis=1) / count - self.variance_focus * mean**2
+        # The variance from deviations: as a difference of squares, rounding could make it negative.
+        deviation = ops.where(valid, difference - mean[:, None], 0.0)
+        loss = ops.sum(deviation**2, axis=1) / count + (1 - self.variance_focus) * mean**2
+        if self.root:
+            # The root has no slope at zero; below this error there is nothing left to learn.
+            loss = ops.where(loss > 1e-12, ops.sqrt(ops.maximum(loss, 1e-12)), 0.0)
+        return self.weight * loss
 
     def get_config(self):
-        return super().get_config() | {"variance_focus": self.variance_focus}
+        return super().get_config() | {
+            "variance_focus": self.variance_focus,
+            "root": self.root,
+            "weight": self.weight,
+        }
 
 
 def _maps(y):
@@ -173,6 +254,32 @@ def _normalize(x, valid):
     # A constant map has no scale; it is shifted to zero and left at that.
     scale = ops.where(scale > 1e-6, scale, 1.0)[:, None, None]
     return ops.where(valid, (x - median[:, :, None]) / scale, 0.0)
+
+
+def _aligned(prediction, target, valid):
+    """The prediction times a scale plus a shift, nearest to the target in squares; 0 elsewhere."""
+    flat, flat_target, flat_valid = _flat(prediction), _flat(target), _flat(valid)
+    count = _at_least_one(_count(flat_valid))
+
+    def centred(x):
+        mean = ops.sum(ops.where(flat_valid, x, 0.0), axis=1, keepdims=True) / count[:, None]
+        return mean, ops.where(flat_valid, x - mean, 0.0)
+
+    _, deviation = centred(flat)
+    target_mean, target_deviation = centred(flat_target)
+    variance = ops.sum(deviation**2, axis=1, keepdims=True) / count[:, None]
+    covariance = ops.sum(deviation * target_deviation, axis=1, keepdims=True) / count[:, None]
+    # A constant map fits with any scale: it gets none.
+    varies = variance > 1e-12
+    scale = ops.where(varies, covariance / ops.where(varies, variance, 1.0), 0.0)
+    aligned = ops.where(flat_valid, scale * deviation + target_mean, 0.0)
+    return ops.reshape(aligned, ops.shape(prediction))
+
+
+def _gradients(residual, valid, scales):
+    """The gradient term of each image: its sum over every 2**k-th pixel, k below `scales`."""
+    steps = [2**k for k in range(scales)]
+    return sum(_gradient(residual[:, ::n, ::n], valid[:, ::n, ::n]) for n in steps)
 
 
 def _gradient(residual, valid):

@@ -7,20 +7,44 @@ import pytest
 from contracts import differentiable
 from keras import ops
 
-from keras_dpt.losses import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
+from keras_dpt.losses import GradientMatchingLoss, ScaleInvariantLogLoss, ScaleShiftInvariantLoss
 
-from .reference import scale_invariant_log, scale_shift_invariant
+from .reference import gradient_matching, scale_invariant_log, scale_shift_invariant
 
-LOSSES = {"ssi": ScaleShiftInvariantLoss, "silog": ScaleInvariantLogLoss}
-REFERENCES = {"ssi": scale_shift_invariant, "silog": scale_invariant_log}
+# Name: class, arguments, the formula once more.
+LOSSES = {
+    "ssi": (ScaleShiftInvariantLoss, {}, scale_shift_invariant),
+    "ssi_mse": (
+        ScaleShiftInvariantLoss,
+        {"alignment": "least_squares", "trim": 0.0},
+        scale_shift_invariant,
+    ),
+    "gradient": (GradientMatchingLoss, {}, gradient_matching),
+    "silog": (ScaleInvariantLogLoss, {}, scale_invariant_log),
+    "silog_root": (
+        ScaleInvariantLogLoss,
+        {"variance_focus": 0.85, "root": True, "weight": 10.0},
+        scale_invariant_log,
+    ),
+}
 SHAPE = (2, 12, 10, 1)  # odd enough for four scales
 NEVER_VALID = (0.0, -3.0, math.nan, math.inf, -math.inf)
+
+
+def make(name, **options):
+    loss, defaults, _ = LOSSES[name]
+    return loss(**defaults | options)
+
+
+def reference(name, target, prediction, **options):
+    _, defaults, formula = LOSSES[name]
+    return formula(target, prediction, **defaults | options)
 
 
 @functools.cache
 def value_and_gradient(name, **options):
     """Function of target, prediction, weight to the loss and its gradient by the prediction."""
-    loss = LOSSES[name](**options)
+    loss = make(name, **options)
     both = differentiable(lambda prediction, target, *weight: loss(target, prediction, *weight))
     return lambda target, prediction, *weight: both(prediction, target, *weight)
 
@@ -45,12 +69,12 @@ def with_valid(target, share):
 def test_formula(name, share):
     target, prediction = with_valid(maps(0), share), maps(1, 0.1, 5)
     value, gradient = value_and_gradient(name)(target, prediction)
-    assert value == pytest.approx(REFERENCES[name](target, prediction), rel=1e-4, abs=1e-6)
+    assert value == pytest.approx(reference(name, target, prediction), rel=1e-4, abs=1e-6)
     assert np.isfinite(gradient).all()
     invalid = ~(np.isfinite(target) & (np.nan_to_num(target) > 0))
     assert (gradient[invalid] == 0).all()
     # One pixel has neither scale nor neighbours; log depth knows its value all the same.
-    if share not in (0, "one", 0.01) or (name == "silog" and share != 0):
+    if share not in (0, "one", 0.01) or (name.startswith("silog") and share != 0):
         assert np.any(gradient)
 
 
@@ -60,17 +84,22 @@ def test_formula(name, share):
         ("ssi", {"trim": 0.0}),
         ("ssi", {"trim": 0.5, "gradient_weight": 2.0, "scales": 2}),
         ("ssi", {"gradient_weight": 0.0}),
+        ("ssi_mse", {"trim": 0.3, "scales": 3}),
+        ("ssi_mse", {"gradient_weight": 0.0}),
+        ("gradient", {"weight": 2.0, "scales": 1}),
         ("silog", {"variance_focus": 1.0}),
         ("silog", {"variance_focus": 0.0}),
+        ("silog_root", {"variance_focus": 0.5, "weight": 3.0}),
     ],
 )
 def test_options(name, options):
     target, prediction = with_valid(maps(0), 0.7), maps(1)
     value, _ = value_and_gradient(name, **options)(target, prediction)
-    assert value == pytest.approx(REFERENCES[name](target, prediction, **options), rel=1e-4)
-    config = LOSSES[name](**options).get_config()
+    assert value == pytest.approx(reference(name, target, prediction, **options), rel=1e-4)
+    loss = make(name, **options)
+    config = loss.get_config()
     assert options.items() <= config.items()
-    assert LOSSES[name].from_config(config).get_config() == config
+    assert type(loss).from_config(config).get_config() == config
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -80,7 +109,7 @@ def test_gradient_is_the_slope(name):
     direction = np.random.default_rng(3).normal(size=SHAPE)
     step = 1e-6
     ahead, behind = (
-        REFERENCES[name](target, prediction.astype("float64") + sign * step * direction)
+        reference(name, target, prediction.astype("float64") + sign * step * direction)
         for sign in (1, -1)
     )
     slope = (ahead - behind) / (2 * step)
@@ -198,7 +227,7 @@ def test_channel_axis_may_be_missing(name):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_predictions(name, dtype):
     target, prediction = maps(0), maps(1)
-    result = LOSSES[name]()(target, ops.cast(prediction, dtype))
+    result = make(name)(target, ops.cast(prediction, dtype))
     assert keras.backend.standardize_dtype(result.dtype) == "float32"
     expected, _ = value_and_gradient(name)(target, prediction)
     assert float(result) == pytest.approx(expected, rel=0.02)
@@ -207,4 +236,20 @@ def test_half_precision_predictions(name, dtype):
 @pytest.mark.parametrize("name", LOSSES)
 def test_targets_of_another_size_are_refused(name):
     with pytest.raises(ValueError, match=r"Targets are \(12, 10\) but predictions \(6, 10\)"):
-        LOSSES[name]()(maps(0), maps(1)[:, ::2])
+        make(name)(maps(0), maps(1)[:, ::2])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_gradients_in_half_precision(name, dtype):
+    """Of a dead head's zeros, of a perfect and of a constant prediction, of hardly any truth."""
+    target, prediction = maps(0)[0], maps(1)[0]
+    zero, constant = np.zeros_like(target), np.full_like(target, 3)
+    known = {share: with_valid(target[None], share)[0] for share in (0, "one", 0.01)}
+    pairs = [(target, zero), (target, target), (target, constant), (constant, prediction)]
+    pairs += [(constant, zero), *((truth, prediction) for truth in known.values())]
+    targets, predictions = (np.stack(x) for x in zip(*pairs, strict=True))
+    loss = make(name)
+    value, gradient = differentiable(lambda x, y: loss(y, ops.cast(x, dtype)))(predictions, targets)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()

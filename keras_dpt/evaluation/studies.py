@@ -1,0 +1,363 @@
+"""The paper's studies on any data: what resolution, readout, taps and encoder are worth, and cost.
+
+Each gives a `Study`: a table with a row per variant. Figure 4 needs a trained model; Tables 6 to 8
+train small variants from random weights, for as many epochs as asked, with `model.fit`.
+"""
+
+import copy
+import json
+import statistics
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_dpt import presets
+from keras_dpt.errors import EvaluationError
+from keras_dpt.evaluation.evaluate import evaluate
+from keras_dpt.evaluation.protocols import METRICS, get_protocol
+from keras_dpt.evaluation.provenance import versions
+from keras_dpt.files import written_whole
+from keras_dpt.models.depth import DPTDepth
+from keras_dpt.models.segmentation import DPTSegmentation
+
+RESOLUTIONS = (1.0, 1.25, 1.5, 1.75, 2.0)
+_TASKS = {"depth": DPTDepth, "segmentation": DPTSegmentation}
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The result of a study.
+
+    Attributes:
+        name: "resolution", "readout", "taps", "encoders" or "cost".
+        source: the figure or table of the paper that it repeats.
+        rows: one dict per variant, `variant` its name; the others are numbers or words.
+        about: what else the numbers depend on.
+    """
+
+    name: str
+    source: str
+    rows: list[dict]
+    about: dict = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        """The rows as a Markdown table."""
+        columns = list(self.rows[0])
+        lines = ["| " + " | ".join(columns) + " |"]
+        lines.append("|---" + "|---:" * (len(columns) - 1) + "|")
+        for row in self.rows:
+            lines.append("| " + " | ".join(_cell(row[name]) for name in columns) + " |")
+        return "\n".join(lines) + "\n"
+
+    def save(self, path) -> None:
+        """Write a JSON file with everything. Raises EvaluationError if it cannot."""
+        data = {"study": self.name, "source": self.source, "rows": self.rows, "about": self.about}
+        with written_whole(Path(path), EvaluationError) as file:
+            file.write(json.dumps(data, indent=1, allow_nan=False).encode("utf-8"))
+
+
+def resolution_study(
+    model, source, protocol, factors=RESOLUTIONS, limit=None, batch_size=4, progress=False
+) -> Study:
+    """Measure a model at larger images than it was trained on: Figure 4.
+
+    Args:
+        model: a trained task; the size of its preprocessor is factor 1, and restored afterwards.
+        source, protocol, limit, batch_size, progress: as in `evaluate`; a `limit` or other images
+            than the protocol's are fine here, since what counts is the change.
+        factors: of both sides, rounded to multiples of 32.
+
+    Returns: a `Study`; `change` is how much worse than at factor 1 the first metric is, in percent
+        (negative: better).
+    Raises: EvaluationError: (a ValueError) the model takes images of their own size.
+    """
+    protocol = get_protocol(protocol)
+    size = model.preprocessor.image_size
+    if size is None:
+        raise EvaluationError("The preset has no image size; there is no resolution to start from.")
+    rows, first = [], None
+    try:
+        for factor in factors:
+            target = tuple(max(32, 32 * round(factor * side / 32)) for side in size)
+            model.preprocessor.image_size = target
+            result = evaluate(
+                model,
+                source,
+                protocol,
+                limit=limit,
+                unnamed=True,
+                batch_size=batch_size,
+                progress=progress,
+            )
+            metrics = {name: result.metrics[name] for name in protocol.metrics[:3]}
+            main = metrics[protocol.metrics[0]]
+            first = main if first is None else first
+            sign = 1 if METRICS[protocol.metrics[0]][1] else -1
+            row = {"variant": f"{factor:g}x", "factor": factor, "image": "x".join(map(str, target))}
+            rows.append(row | metrics | {"change": 100 * sign * (main / first - 1)})
+    finally:
+        model.preprocessor.image_size = size
+    about = {"protocol": protocol.name, "data": source.name, "images": len(result.records)}
+    return Study("resolution", "Ranftl et al. 2021, Figure 4", rows, about | _environment())
+
+
+def readout_variants(preset: dict) -> dict[str, dict]:
+    """Presets that treat the class token in the three ways of Table 7, by name."""
+    return {
+        mode: _changed(preset, backbone_config={"readout": mode})
+        for mode in ("ignore", "add", "project")
+    }
+
+
+def taps_variants(preset: dict) -> dict[str, dict]:
+    """Presets whose decoder listens to other blocks, as in Table 6, by name.
+
+    Blocks only, evenly spread or the last ones; for encoders with convolutional stages also the
+    paper's choice of two stages and two blocks.
+    """
+    config = preset["architecture"]["encoder_config"]
+    layers = config["num_layers"]
+    hybrid = "stage_channels" in config
+    even = [round((i + 1) * layers / 4) - 1 for i in range(4)]
+    choices = {tuple(even): None, tuple(range(layers - 4, layers)): None}
+    later = [layers // 2 - 1 + round((i + 1) * (layers - layers // 2) / 4) for i in range(4)]
+    if len(set(later)) == 4:
+        choices[tuple(later)] = None
+    variants = {}
+    for blocks in choices:
+        stages = {"out_stages": []} if hybrid else {}
+        name = "blocks " + ", ".join(str(block + 1) for block in blocks)
+        variants[name] = _tapped(preset, list(blocks), stages)
+    if hybrid:
+        for blocks in ([layers // 2 - 1, layers - 1], [layers - 2, layers - 1]):
+            name = "stages 1, 2, blocks " + ", ".join(str(block + 1) for block in blocks)
+            variants[name] = _tapped(preset, blocks, {"out_stages": [0, 1]})
+    return variants
+
+
+def encoder_variants(preset: dict) -> dict[str, dict]:
+    """Presets with a plain and a hybrid encoder around the same transformer, as in Table 8."""
+    config = preset["architecture"]["encoder_config"]
+    layers = config["num_layers"]
+    shared = {
+        key: config[key]
+        for key in ("num_layers", "hidden_dim", "num_heads", "mlp_dim", "position_grid")
+    }
+    widths = preset["architecture"]["backbone_config"]["reassemble_channels"]
+    stages = config.get("stage_channels", [256, 512, 1024])
+    plain = {"out_indices": [round((i + 1) * layers / 4) - 1 for i in range(4)], "patch_size": 16}
+    hybrid = {"out_indices": [layers // 2 - 1, layers - 1], "stage_channels": stages}
+    for key in ("stem_channels", "stage_depths", "num_groups", "weight_standardization"):
+        if key in config:
+            hybrid[key] = config[key]
+    encoders = {"ViTEncoder": plain, "ViTHybridEncoder": hybrid}
+    variants = {}
+    for name, own in encoders.items():
+        variant = copy.deepcopy(preset)
+        variant["architecture"] |= {"encoder": name, "encoder_config": shared | own}
+        if name == "ViTHybridEncoder":
+            variant["architecture"]["backbone_config"]["reassemble_channels"] = [
+                *stages[:2],
+                *widths[2:],
+            ]
+        variants[name] = variant
+    return variants
+
+
+VARIANTS = {
+    "readout": (readout_variants, "Ranftl et al. 2021, Table 7"),
+    "taps": (taps_variants, "Ranftl et al. 2021, Table 6"),
+    "encoders": (encoder_variants, "Ranftl et al. 2021, Table 8"),
+}
+
+
+def training_study(
+    name,
+    preset,
+    train,
+    val,
+    protocol,
+    epochs=3,
+    batch_size=8,
+    learning_rate=5e-4,
+    limit=None,
+    seed=0,
+    dtype=None,
+    verbose=2,
+) -> Study:
+    """Train each variant of a preset from random weights, alike, and measure it: Tables 6 to 8.
+
+    Args:
+        name: "readout", "taps" or "encoders".
+        preset: name of the preset that is varied, or a dict as of `keras_dpt.presets.read_preset`.
+        train, val: `keras_dpt.datasets.Source`s to learn from and to measure on.
+        protocol, limit: as in `evaluate`.
+        epochs, batch_size, learning_rate: of the training: Adam, the task's own loss and
+            augmentation, the preset's image size. A few epochs rank variants only roughly.
+        seed: of weights and batches; the same for every variant.
+        dtype: policy of all layers, such as "mixed_bfloat16".
+        verbose: as in `keras.Model.fit`.
+
+    Returns: a `Study` with parameters, metrics and seconds of training of each variant.
+    Raises: EvaluationError: (a ValueError) an unknown study; what `evaluate` raises.
+    """
+    if name not in VARIANTS:
+        raise EvaluationError(f"There are studies of {', '.join(VARIANTS)}; received {name!r}.")
+    protocol = get_protocol(protocol)
+    make_variants, reference = VARIANTS[name]
+    preset = presets.read_preset(preset) if isinstance(preset, str) else preset
+    rows = []
+    for variant, config in make_variants(preset).items():
+        keras.utils.set_random_seed(seed)
+        model = _TASKS[config["task"]].from_architecture(config, dtype=dtype)
+        started = time.perf_counter()
+        _train(model, train, epochs, batch_size, learning_rate, seed, verbose)
+        seconds = time.perf_counter() - started
+        result = evaluate(model, val, protocol, limit=limit, unnamed=True)
+        rows.append(
+            {"variant": variant, "parameters": int(model.count_params())}
+            | {metric: result.metrics[metric] for metric in protocol.metrics[:3]}
+            | {"train_seconds": round(seconds, 1)}
+        )
+        keras.backend.clear_session()
+    about = {"preset": preset["name"], "protocol": protocol.name, "train": train.name}
+    about |= {"train_images": len(train), "val": val.name, "val_images": len(result.records)}
+    about |= {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    about |= {"seed": seed, "dtype": dtype}
+    return Study(name, reference, rows, about | _environment())
+
+
+def cost_study(names, image_size=(384, 384), repeats=10, dtype=None) -> Study:
+    """Parameters and time for one image of each preset: Table 9.
+
+    Weights are random, which changes neither, so nothing is fetched.
+
+    Args:
+        names: of presets.
+        image_size: `(height, width)`, multiples of 32, the same for all.
+        repeats: how many images are timed, after two that are not.
+        dtype: policy of all layers.
+
+    Returns: a `Study`; `median_ms` and `fastest_ms` are of the compiled network alone, one image at
+        a time, output on the host.
+    """
+    rows = []
+    image = np.random.default_rng(0).uniform(-1, 1, (1, *image_size, 3)).astype("float32")
+    for name in names:
+        config = presets.read_preset(name)
+        model = _TASKS[config["task"]].from_architecture(config, dtype=dtype)
+        times = []
+        for _ in range(repeats + 2):
+            started = time.perf_counter()
+            # Not the task's own, which would preprocess.
+            keras.Model.predict_on_batch(model, image)
+            times.append(1000 * (time.perf_counter() - started))
+        rows.append(
+            {
+                "variant": name,
+                "parameters": int(model.count_params()),
+                "median_ms": round(statistics.median(times[2:]), 1),
+                "fastest_ms": round(min(times[2:]), 1),
+            }
+        )
+        keras.backend.clear_session()
+    about = {"image": "x".join(map(str, image_size)), "repeats": repeats, "dtype": dtype}
+    return Study("cost", "Ranftl et al. 2021, Table 9", rows, about | _environment())
+
+
+def plot(study: Study, path) -> None:
+    """Draw a study as a PNG: lines for resolutions, bars for variants.
+
+    Raises: EvaluationError: (a ValueError) the file cannot be written.
+    """
+    from matplotlib.figure import Figure  # late: only pictures need it
+
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(f"{study.name}: {study.about.get('data') or study.about.get('val') or ''}")
+    draw = _plot_resolutions if study.name == "resolution" else _plot_variants
+    draw(axes, study)
+    with written_whole(Path(path), EvaluationError) as file:
+        figure.savefig(file, format="png", dpi=130)
+
+
+def _plot_resolutions(axes, study):
+    factors = [row["factor"] for row in study.rows]
+    main = next(name for name in study.rows[0] if name in METRICS)
+    axes.axhline(0, color="#b8c4cc", linewidth=1)
+    axes.plot(factors, [row["change"] for row in study.rows], "o-", color="#2f6f8f")
+    for row in study.rows:
+        axes.annotate(
+            f"{row[main]:.3f}",
+            (row["factor"], row["change"]),
+            textcoords="offset points",
+            xytext=(0, 8),
+            ha="center",
+            fontsize=8,
+        )
+    axes.margins(y=0.2)
+    axes.set_xlabel("image size, relative to the preset's")
+    axes.set_ylabel(f"{METRICS[main][0]}: loss against 1x (%)")
+
+
+def _plot_variants(axes, study):
+    shown = [name for name in study.rows[0] if name in METRICS or name == "median_ms"][0]
+    names = [row["variant"] for row in study.rows][::-1]
+    values = [row[shown] for row in study.rows][::-1]
+    bars = axes.barh(names, values, color="#9ab7c6")
+    axes.bar_label(bars, fmt="%.3f" if shown in METRICS else "%.0f", padding=4)
+    axes.margins(x=0.15)
+    axes.set_xlabel(METRICS[shown][0] if shown in METRICS else "median ms per image")
+
+
+def _train(model, source, epochs, batch_size, learning_rate, seed, verbose):
+    from keras_dpt.datasets import Batches
+    from keras_dpt.training import lift_outputs, linear_head
+
+    kind = getattr(model, "kind", "labels")
+    target = {"relative_inverse_depth": "inverse_depth", "metric_depth": "depth"}.get(kind, kind)
+    size = tuple(model.preprocessor.image_size)
+    batch_size = min(batch_size, len(source))
+    data = Batches(source, size, batch_size, target=target, seed=seed)
+    model.compile(optimizer=keras.optimizers.Adam(learning_rate, clipnorm=1.0), metrics=None)
+    with ExitStack() as stack:
+        if target == "inverse_depth":
+            stack.enter_context(linear_head(model))
+        model.fit(data, epochs=epochs, verbose=verbose)
+        if target == "inverse_depth":
+            lift_outputs(model, [source[i].image for i in range(min(len(source), 64))])
+
+
+def _changed(preset, **configs):
+    changed = copy.deepcopy(preset)
+    for name, values in configs.items():
+        changed["architecture"][name] |= values
+    return changed
+
+
+def _tapped(preset, blocks, stages):
+    """The preset with other taps; maps of transformer blocks get the preset's narrow widths."""
+    config = preset["architecture"]["encoder_config"]
+    widths = list(preset["architecture"]["backbone_config"]["reassemble_channels"])
+    for i, _ in enumerate(stages.get("out_stages", ())):
+        widths[i] = config["stage_channels"][i]
+    return _changed(
+        preset,
+        encoder_config={"out_indices": blocks} | stages,
+        backbone_config={"reassemble_channels": widths},
+    )
+
+
+def _environment():
+    return {"backend": keras.backend.backend(), "versions": versions()}
+
+
+def _cell(value):
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

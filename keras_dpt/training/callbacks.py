@@ -1,0 +1,258 @@
+"""What a long training leaves behind: its state, its best weights, its log, pictures of it."""
+
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_dpt.errors import TrainingError
+from keras_dpt.files import written_whole
+from keras_dpt.models.task import without_optimizer
+from keras_dpt.training.distribution import AverageGradients, is_main_process
+from keras_dpt.training.sheet import contact_sheet
+
+
+class Resume(keras.callbacks.Callback):
+    """Keeps all that a training needs to go on, epoch by epoch: killing it loses one at most.
+
+    That is weights, the optimizer's state, averaged weights included, the state of layers' random
+    numbers, and how many epochs are complete. A file is complete or not there at all. Put it before
+    callbacks that change the weights at the end of an epoch, as `SwapEMAWeights` does.
+
+    Args:
+        folder: where the states go; made if missing.
+
+    Example:
+
+    ```python
+    model.compile()
+    resume = keras_dpt.training.Resume("runs/1")
+    model.fit(data, epochs=50, initial_epoch=resume.restore(model), callbacks=[resume])
+    ```
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = _made(folder)
+        self.random_states = None  # as last saved or restored
+
+    def restore(self, model):
+        """Give a compiled model the last state.
+
+        Returns: the number of complete epochs, 0 if there is no state.
+        Raises: TrainingError: the state belongs to another model or optimizer.
+        """
+        states = self._states()
+        if not states:
+            return 0
+        epochs, path = max(states.items())
+        model.optimizer.build(model.trainable_variables)
+        try:
+            model.load_weights(path)
+        except (ValueError, KeyError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise TrainingError(
+                f"{path} does not fit this model and optimizer: {reason} Resume with the arguments "
+                "of the first run, or begin in another folder."
+            ) from error
+        with np.load(path.with_suffix(".npz")) as states:
+            self.random_states = [states[name] for name in states.files]
+        return epochs
+
+    def on_train_begin(self, logs=None):
+        # Not sooner: before, Keras may try the model out, and use up random numbers.
+        if self.random_states is not None:
+            _set_random_states(self.model, self.random_states)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs = epoch + 1
+        self._save()
+
+    def on_train_end(self, logs=None):
+        # Keras has just put averaged weights in the place of the last ones, if there are any.
+        if hasattr(self, "epochs"):
+            self._save()
+
+    def _save(self):
+        self.random_states = _random_states(self.model)
+        if not is_main_process():
+            return
+        path = self.folder / f"state_{self.epochs:05d}.weights.h5"
+        temporary = self.folder / "unfinished.weights.h5"
+        with written_whole(path.with_suffix(".npz"), TrainingError) as file:
+            np.savez(file, *self.random_states)
+        self.model.save_weights(temporary, overwrite=True)
+        os.replace(temporary, path)  # from here on this is the last state
+        for epochs, old in self._states().items():
+            if epochs != self.epochs:
+                old.unlink()
+                old.with_suffix(".npz").unlink(missing_ok=True)
+
+    def _states(self):
+        """`{complete epochs: path}`."""
+        return {int(path.name[6:11]): path for path in self.folder.glob("state_*.weights.h5")}
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the weights of the epoch whose validation was best, also across resumed runs.
+
+    They are `best.weights.h5` in `folder`, beside a `best.json` of that epoch's number and logs;
+    the optimizer's state is not among them. Put it after `SwapEMAWeights(swap_on_epoch=True)` to
+    keep averaged weights. Epochs without validation are passed over.
+
+    Args:
+        folder: where they go; made if missing.
+        monitor: name of the value in the logs, such as "val_abs_rel".
+        mode: "min" if smaller is better, "max" if larger is.
+    """
+
+    def __init__(self, folder, monitor, mode="min"):
+        super().__init__()
+        if mode not in ("min", "max"):
+            raise TrainingError(f'mode must be "min" or "max"; got {mode!r}.')
+        self.folder = _made(folder)
+        self.monitor = monitor
+        self.sign = 1 if mode == "min" else -1
+
+    @property
+    def path(self):
+        """The file of the best weights."""
+        return self.folder / "best.weights.h5"
+
+    def restore(self, model):
+        """Give a model the best weights, and return its epoch and logs, as `best` does.
+
+        Raises: TrainingError: there are none, as no epoch was validated.
+        """
+        best = self.best()
+        if best is None:
+            raise TrainingError(f"No best weights in {self.folder}: no epoch had {self.monitor}.")
+        with without_optimizer(model):
+            model.load_weights(self.path)
+        return best
+
+    def best(self):
+        """The best epoch's number, from 1, as "epoch", and its logs; `None` before there is one."""
+        path = self.folder / "best.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = (logs or {}).get(self.monitor)
+        if value is None or not is_main_process():
+            return
+        best = self.best()
+        # Not the other way round: no comparison with NaN is true.
+        if not (best is None or self.sign * value < self.sign * best[self.monitor]):
+            return
+        temporary = self.folder / "unfinished_best.weights.h5"
+        with without_optimizer(self.model):
+            self.model.save_weights(temporary, overwrite=True)
+        os.replace(temporary, self.path)
+        numbers = {name: float(number) for name, number in logs.items()}
+        with written_whole(self.folder / "best.json", TrainingError) as file:
+            file.write(json.dumps({"epoch": epoch + 1} | numbers, indent=2).encode())
+
+
+class ContactSheet(keras.callbacks.Callback):
+    """Draws photos, truth and predictions every few epochs: `epoch_00010.png` and so on.
+
+    Args:
+        source: a `keras_dpt.datasets.Source`.
+        folder: where the pictures go; made if missing.
+        every: epochs between two of them.
+        count: how many samples, evenly spread over the source.
+    """
+
+    def __init__(self, source, folder, every=5, count=6):
+        super().__init__()
+        self.folder = _made(folder)
+        self.every = every
+        chosen = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)
+        self.samples = [source[int(i)] for i in chosen]
+        self.source = source
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every or not is_main_process():
+            return
+        sheet = contact_sheet(self.model, self.samples, self.source)
+        path = self.folder / f"epoch_{epoch + 1:05d}.png"
+        with written_whole(path, TrainingError) as file:
+            sheet.save(file, format="PNG")
+
+
+def recipe_callbacks(folder, monitor, mode="min", source=None, every=5, averaged=False):
+    """The callbacks of a training that can be watched, cut off and taken up again, in their order.
+
+    `Resume`, `AverageGradients`, the averaged weights if there are any, `KeepBest`, a CSV log
+    `log.csv`, TensorBoard's logs where the package tensorboard is installed, and contact sheets.
+
+    Args:
+        folder: of the run; made if missing.
+        monitor, mode: as in `KeepBest`.
+        source: of the contact sheets; `None` for none.
+        every: epochs between two contact sheets.
+        averaged: whether the optimizer keeps averaged weights (`use_ema`): validation, best weights
+            and pictures are then theirs.
+
+    Returns: list of callbacks, of which the first is the `Resume`.
+    """
+    folder = _made(folder)
+    callbacks = [Resume(folder), AverageGradients()]
+    if averaged:
+        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    callbacks.append(KeepBest(folder, monitor, mode))
+    if is_main_process():
+        callbacks.append(keras.callbacks.CSVLogger(folder / "log.csv", append=True))
+        if find_spec("tensorboard"):
+            callbacks.append(_tensorboard(folder))
+    if source is not None:
+        callbacks.append(ContactSheet(source, folder / "sheets", every))
+    return callbacks
+
+
+def _tensorboard(folder):
+    if keras.config.backend() != "tensorflow":
+        import tensorflow as tf
+
+        # It is only to write a log here: the accelerator's memory belongs to the other backend.
+        tf.config.set_visible_devices([], "GPU")
+    return keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)
+
+
+def _made(folder):
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _random_variables(model):
+    """States of random number generators, which `save_weights` leaves out."""
+    return [v for v in model.non_trainable_variables if v.name == "seed_generator_state"]
+
+
+def _random_states(model):
+    """Arrays of all that chance in the model's layers depends on."""
+    states = [keras.ops.convert_to_numpy(v) for v in _random_variables(model)]
+    if keras.config.backend() == "torch":
+        import torch
+
+        # Keras's dropout does not use its own generators there.
+        states.append(torch.get_rng_state().numpy())
+        states += [state.numpy() for state in torch.cuda.get_rng_state_all()]
+    return states
+
+
+def _set_random_states(model, states):
+    variables = _random_variables(model)
+    for variable, state in zip(variables, states, strict=False):
+        variable.assign(state)
+    if keras.config.backend() == "torch" and len(states) > len(variables):
+        import torch
+
+        host, *devices = [torch.from_numpy(state) for state in states[len(variables) :]]
+        torch.set_rng_state(host)
+        if len(devices) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(devices)

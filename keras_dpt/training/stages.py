@@ -1,0 +1,67 @@
+"""Training at sizes that grow: small pictures teach most of it several times as fast."""
+
+import re
+import sys
+
+from keras_dpt.errors import TrainingError
+
+
+def parse_stages(text):
+    """Read stages such as "96x128:0.7,192x256:1": sizes, and until which share of the epochs.
+
+    Returns: list of `((height, width), share)`, as `fit_in_stages` takes them.
+    Raises: TrainingError: (a ValueError) anything else, sides that are no multiples of 32, shares
+        that do not rise to 1.
+    """
+    pattern = r"(\d+)x(\d+)(?::([\d.]+))?"
+    parts = [re.fullmatch(pattern, part.strip()) for part in text.split(",")]
+    if not all(parts):
+        raise TrainingError(f"Sizes look like 384x384 or 96x128:0.7,192x256; got {text!r}.")
+    stages = [((int(h), int(w)), float(share or 1)) for h, w, share in (x.groups() for x in parts)]
+    shares = [share for _, share in stages]
+    if any(side % 32 for size, _ in stages for side in size):
+        raise TrainingError(f"Sides have to be multiples of 32; got {text!r}.")
+    if shares != sorted(set(shares)) or shares[-1] != 1:
+        raise TrainingError(f"Shares of the epochs have to rise to 1; got {text!r}.")
+    return stages
+
+
+def fit_in_stages(model, data, stages, epochs, callbacks, validation=None, **kwargs):
+    """`model.fit` once per size, as one training: epochs, optimizer and logs go on.
+
+    Args:
+        model: a compiled task model.
+        data: function of a size `(height, width)` to training data of it.
+        stages: list of `((height, width), share)`: the size until that share of the epochs.
+        epochs: of all stages.
+        callbacks: the first is a `Resume`; what it finds is where the training begins.
+        validation: the same for validation data; `None` for none.
+        **kwargs: as in `keras.Model.fit`. Where there is no terminal, `verbose` is 2 by default,
+            a line per epoch.
+    """
+    kwargs.setdefault("verbose", 1 if sys.stdout.isatty() else 2)
+    first = callbacks[0].restore(model)
+    for size, share in stages:
+        last = round(epochs * share)
+        if first >= last:
+            continue
+        model.preprocessor.image_size = size
+        # Anew for each size: TensorFlow then knows it in full, which is faster.
+        model.make_train_function(force=True)
+        model.make_test_function(force=True)
+        batches = data(size)
+        batches.epoch = first
+        model.fit(
+            batches,
+            validation_data=validation and validation(size),
+            initial_epoch=first,
+            epochs=last,
+            callbacks=callbacks,
+            **kwargs,
+        )
+        first = last
+
+
+def size_of_epoch(stages, epochs, epoch):
+    """The size that `fit_in_stages` trains with in `epoch`, counted from 1."""
+    return next(size for size, share in stages if epoch <= round(epochs * share))

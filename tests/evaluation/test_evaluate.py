@@ -1,0 +1,338 @@
+"""One pass over a data set: records, resuming, refusals, degenerate truth and predictions."""
+
+import html.parser
+import json
+
+import keras
+import numpy as np
+import pytest
+import tiny
+
+import keras_dpt
+from keras_dpt import evaluation
+from keras_dpt.datasets import Source
+from keras_dpt.depth_map import DepthMap
+from keras_dpt.errors import DepthError, EvaluationError
+from keras_dpt.evaluation import PROTOCOLS, Evaluation
+from keras_dpt.evaluation.report import write_report
+from keras_dpt.evaluation.tables import class_table, markdown_table, text_table
+from keras_dpt.label_map import LabelMap
+
+SIZE = (24, 32)
+NAMES = ("a", "b", "c")
+
+
+def depth_source(count=6, change=None):
+    """Planes that fall away from the camera, each steeper than the last."""
+    images = tiny.photos(count, *SIZE)
+    ramp = np.linspace(1, 2, SIZE[0] * SIZE[1]).reshape(SIZE)
+    targets = [(ramp * (1 + i)).astype("float32") for i in range(count)]
+    for i, target in (change or {}).items():
+        targets[i] = np.full(SIZE, target, "float32") if np.isscalar(target) else target
+    ids = [f"{i:03d}" for i in range(count)]
+    return Source("planes", ids, lambda i: (images[i], targets[i]), "metric_depth")
+
+
+def label_source(count=4):
+    rng = np.random.default_rng(0)
+    images = tiny.photos(count, *SIZE)
+    labels = rng.choice([0, 1, 2, 255], (count, *SIZE)).astype("uint8")
+    ids = [f"{i:03d}" for i in range(count)]
+    return Source("noise", ids, lambda i: (images[i], labels[i]), "labels", NAMES)
+
+
+class Oracle:
+    """A model that looks up what it predicts: the cost of no network."""
+
+    kind = "relative_inverse_depth"
+    weights = ()
+
+    class backbone:
+        dtype_policy = keras.dtype_policies.DTypePolicy("float32")
+
+    def __init__(self, source, predict, stop_after=None):
+        self.answers = {
+            sample.image.tobytes(): predict(i, sample) for i, sample in enumerate(source)
+        }
+        self.stop_after = stop_after
+        self.seen = 0
+        self.options = []
+
+    def predict_images(self, images, batch_size=4, **options):
+        self.options.append(options)
+        answers = []
+        for image in images:
+            if self.seen == self.stop_after:
+                raise KeyboardInterrupt
+            self.seen += 1
+            answer = self.answers[image.tobytes()]
+            answers.append(answer if hasattr(answer, "kind") else DepthMap(answer, self.kind))
+        return answers
+
+    def converter_of_photos(self):
+        return keras_dpt.DPTImageConverter()
+
+    def count_params(self):
+        return 0
+
+
+class LabelOracle(Oracle):
+    kind = "labels"
+    num_classes, class_names, ignore_index = 3, NAMES, 255
+    palette = ((0, 0, 0), (250, 0, 0), (0, 0, 250))
+
+
+def noisy_inverse(i, sample):
+    """Inverse depth up to scale and shift, with an error of its own in each image."""
+    noise = np.random.default_rng(i).normal(0, 0.1 * (i + 1), SIZE)
+    return (30 / np.where(sample.valid, sample.target, 1) * np.exp(noise) - 3).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def result():
+    source = depth_source()
+    return evaluation.evaluate(Oracle(source, noisy_inverse), source, "aligned_depth")
+
+
+def test_values_are_those_of_a_second_hand(result):
+    source = depth_source()
+    for i, record in enumerate(result.records):
+        truth, x = source[i].target.astype("float64"), noisy_inverse(i, source[i])
+        scale, shift = np.polyfit(x.ravel().astype("float64"), 1 / truth.ravel(), 1)
+        metres = 1 / np.maximum(scale * x + shift, 1 / truth.max())
+        assert record["values"]["abs_rel"] == pytest.approx(np.mean(np.abs(metres / truth - 1)))
+        assert [record["fit"]["scale"], record["fit"]["shift"]] == pytest.approx([scale, shift])
+        assert (record["id"], record["size"], record["pixels"]) == (f"{i:03d}", [24, 32], 768)
+    expected = np.mean([record["values"]["abs_rel"] for record in result.records])
+    assert result.metrics["abs_rel"] == pytest.approx(expected)
+    assert [record["id"] for record in result.ranked()] == [f"{i:03d}" for i in range(6)]
+    assert result.name == "aligned_depth" and not result.notes
+
+
+def test_saved_and_loaded(result, tmp_path):
+    result.save(tmp_path / "result.json")
+    data = json.loads((tmp_path / "result.json").read_text())
+    assert data["name"] == "aligned_depth"
+    assert data["provenance"]["backend"] == keras.backend.backend()
+    assert data["provenance"]["versions"]["keras"] == keras.__version__
+    assert data["provenance"]["data"]["images"] == len(data["images"]) == 6
+    assert Evaluation.load(tmp_path / "result.json").as_dict() == result.as_dict()
+    (tmp_path / "other.json").write_text('{"format": 0}')
+    with pytest.raises(EvaluationError, match="other.json holds no evaluation"):
+        Evaluation.load(tmp_path / "other.json")
+
+
+def test_an_interrupted_run_goes_on(result, tmp_path):
+    source = depth_source()
+    with pytest.raises(KeyboardInterrupt):
+        model = Oracle(source, noisy_inverse, stop_after=5)
+        evaluation.evaluate(model, source, "aligned_depth", batch_size=2, journal=tmp_path)
+    (journal,) = tmp_path.iterdir()
+    with journal.open("a") as file:
+        file.write('{"id": "004", "val')  # as if the power had failed here
+    model = Oracle(source, noisy_inverse)
+    again = evaluation.evaluate(model, source, "aligned_depth", batch_size=2, journal=tmp_path)
+    assert model.seen == 2
+    assert again.records == result.records
+    assert again.metrics == result.metrics
+    assert again.provenance["images_resumed"] == 4
+    model = Oracle(source, noisy_inverse)
+    evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path)
+    assert model.seen == 0
+
+
+def test_another_protocol_or_model_does_not_resume(tmp_path):
+    source = depth_source()
+    for protocol in ("aligned_depth", "zero_shot_nyu"):
+        model = Oracle(source, noisy_inverse)
+        evaluation.evaluate(model, source, protocol, unnamed=True, journal=tmp_path)
+        assert model.seen == 6
+    model = Oracle(source, noisy_inverse)
+    model.weights = [keras.Variable(np.ones(3))]
+    evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path)
+    assert model.seen == 6
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_damaged_journal(tmp_path):
+    source = depth_source()
+    evaluation.evaluate(Oracle(source, noisy_inverse), source, "aligned_depth", journal=tmp_path)
+    (journal,) = tmp_path.iterdir()
+    journal.write_text("no json\n" + journal.read_text())
+    with pytest.raises(EvaluationError, match="damaged in line 1"):
+        evaluation.evaluate(
+            Oracle(source, noisy_inverse), source, "aligned_depth", journal=tmp_path
+        )
+    with pytest.raises(EvaluationError, match="no folder"):
+        model = Oracle(source, noisy_inverse)
+        evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path / "nowhere")
+
+
+def test_names_are_refused_and_lent_to_nothing_else():
+    source = depth_source()
+    model = Oracle(source, noisy_inverse)
+    with pytest.raises(EvaluationError, match="nyuv2_val means 329 images"):
+        evaluation.evaluate(model, source, "nyuv2_val")
+    with pytest.raises(EvaluationError, match="but 000 is 24 x 32"):
+        evaluation.evaluate(model, source, "nyuv2_val", limit=2)
+    with pytest.raises(EvaluationError, match="Eigen crop"):
+        model.kind = "metric_depth"
+        evaluation.evaluate(model, source, "nyu_eigen", unnamed=True)
+    assert model.seen == 0
+    model = Oracle(source, noisy_inverse)
+    result = evaluation.evaluate(model, source, "nyuv2_val", unnamed=True, limit=4)
+    assert result.deviations == (
+        "4 of 6 images",
+        "a set of 6 images instead of 329",
+        "images of other sizes, such as 24 x 32",
+    )
+    assert result.name.startswith("unnamed, like nyuv2_val but: 4 of 6 images; a set of 6")
+    assert result.as_dict()["name"] is None
+    assert [record["id"] for record in result.records] == ["000", "001", "003", "004"]
+    whole = evaluation.evaluate(model, source, "aligned_depth", limit=6)
+    assert whole.name == "aligned_depth"
+
+
+def test_truth_with_holes_or_without_any():
+    ramp = depth_source()[0].target
+    holes = np.where(np.indices(SIZE).sum(0) % 3 == 0, np.nan, ramp).astype("float32")
+    single = np.zeros(SIZE, "float32")
+    single[3, 4] = 2
+    source = depth_source(change={0: holes, 1: 0.0, 2: np.nan, 3: single, 4: -1.0})
+    result = evaluation.evaluate(Oracle(source, noisy_inverse), source, "aligned_depth")
+    assert [r["status"] for r in result.records] == ["counted", *["no_truth"] * 4, "counted"]
+    assert result.records[0]["pixels"] == 512
+    assert result.summary["excluded"] == {"no_truth": 4}
+    values = [result.records[i]["values"]["d1"] for i in (0, 5)]
+    assert result.metrics["d1"] == pytest.approx(np.mean(values))
+    assert result.notes == ["4 of 6 images left out: too little known truth to measure them."]
+    assert "4 of 6 images left out" in text_table(result)
+    blank = depth_source(3, {i: 0.0 for i in range(3)})
+    with pytest.raises(EvaluationError, match="none of the 3 images could be measured"):
+        evaluation.evaluate(Oracle(blank, noisy_inverse), blank, "aligned_depth")
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+@pytest.mark.parametrize("protocol", ["aligned_depth", "metric_depth"])
+def test_constant_predictions_are_measured_and_counted(protocol, value):
+    source = depth_source()
+    model = Oracle(source, lambda i, sample: np.full(SIZE, value, "float32"))
+    model.kind = "metric_depth" if protocol == "metric_depth" else model.kind
+    result = evaluation.evaluate(model, source, protocol)
+    assert all(np.isfinite(x) for x in result.metrics.values())
+    assert result.summary["constant"] == 6
+    assert result.notes == ["6 predictions are the same at all measured pixels."]
+    if protocol == "aligned_depth":  # as good as the best constant, whatever the value
+        truth = source[0].target.astype("float64")
+        mean = np.mean(1 / truth)
+        expected = np.mean(np.abs(1 / (mean * truth) - 1))
+        assert result.records[0]["values"]["abs_rel"] == pytest.approx(expected)
+
+
+def test_predictions_that_are_no_numbers_are_refused_by_name():
+    source = depth_source()
+
+    class Broken(Oracle):
+        def predict_images(self, images, batch_size=4, **options):
+            raise DepthError("3 of 9 depth values are NaN.")
+
+    with pytest.raises(EvaluationError, match="planes, 000, 001: 3 of 9"):
+        evaluation.evaluate(Broken(source, noisy_inverse), source, "aligned_depth", batch_size=2)
+
+
+def test_labels_and_multiscale():
+    source = label_source()
+    guess = np.random.default_rng(1).integers(0, 3, (4, *SIZE))
+    model = LabelOracle(source, lambda i, sample: LabelMap(guess[i], NAMES))
+    result = evaluation.evaluate(model, source, "labels")
+    truth = np.stack([sample.target for sample in source])
+    known = truth != 255
+    sklearn = pytest.importorskip("sklearn.metrics")
+    expected = {
+        "mean_iou": sklearn.jaccard_score(truth[known], guess[known], average="macro"),
+        "pixel_accuracy": sklearn.accuracy_score(truth[known], guess[known]),
+    }
+    assert result.metrics == pytest.approx(expected, abs=1e-9)
+    assert class_table(result, NAMES).splitlines()[0].split() == ["class", "IoU"]
+    assert model.options == [{}]
+    evaluation.evaluate(model, source, "labels", limit=1)
+    with pytest.raises(EvaluationError, match="59 classes, the model 3"):
+        evaluation.evaluate(model, source, "pascal_context_multiscale")
+    import dataclasses
+
+    protocol = dataclasses.replace(PROTOCOLS["pascal_context_multiscale"], num_classes=3, counts=())
+    evaluation.evaluate(model, source, protocol, limit=1)
+    assert model.options[-1] == {"scales": protocol.scales, "flip": True}
+
+
+class _Page(html.parser.HTMLParser):
+    """Counts tags, and checks that they are closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts, self.open = {}, []
+
+    def handle_starttag(self, tag, attrs):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("kind", ["depth", "labels"])
+def test_report(kind, tmp_path):
+    if kind == "depth":
+        source = depth_source(change={2: 0.0})
+        model, protocol = Oracle(source, noisy_inverse), "aligned_depth"
+    else:
+        source = label_source()
+        guess = np.random.default_rng(1).integers(0, 3, (4, *SIZE))
+        model = LabelOracle(source, lambda i, sample: LabelMap(guess[i], NAMES))
+        protocol = "labels"
+    result = evaluation.evaluate(model, source, protocol)
+    write_report(result, model, source, tmp_path / "report.html", "tiny <model>")
+    text = (tmp_path / "report.html").read_text()
+    page = _Page()
+    page.feed(text)
+    assert not page.open
+    assert page.counts["h2"] == 3 and page.counts["figure"] == 12
+    assert "tiny &lt;model&gt;" in text and "tiny <model>" not in text
+    assert ">nan<" not in text.lower()
+    assert result.provenance["data"]["ids_sha256"] in text
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_markdown_table(result):
+    source = label_source()
+    model = LabelOracle(source, lambda i, sample: LabelMap(sample.target % 3, NAMES))
+    labels = evaluation.evaluate(model, source, "labels")
+    lines = markdown_table([("one", result), ("two", labels)]).splitlines()
+    assert lines[0].startswith("| model | protocol | images | AbsRel ↓ | RMSE (m) ↓ |")
+    assert {line.count("|") for line in lines} == {lines[0].count("|")}
+    assert lines[2].startswith(f"| one | aligned_depth | 6 | {result.metrics['abs_rel']:.3f} |")
+    assert lines[3].split("|")[-3:] == [" 1.000 ", " 1.000 ", ""]
+
+
+@pytest.mark.slow
+def test_a_real_network():
+    model = tiny.depth(preprocessor=tiny.preprocessor((32, 32), keep_aspect_ratio=False))
+    source = depth_source(2)
+    result = evaluation.evaluate(model, source, "aligned_depth", batch_size=2)
+    depth = model.predict_images([sample.image for sample in source], 2)
+    for record, sample, prediction in zip(result.records, source, depth, strict=True):
+        truth = sample.target.astype("float64")
+        scale, shift = keras_dpt.align_scale_shift(prediction.values, 1 / truth)
+        metres = 1 / np.maximum(
+            scale * prediction.values.astype("float64") + shift, 1 / truth.max()
+        )
+        errors = np.abs(metres - truth) / truth
+        assert record["values"]["abs_rel"] == pytest.approx(errors.mean(), rel=1e-4)
+    assert result.provenance["parameters"] == model.count_params()
+    before = result.provenance["weights_sha256"]
+    model.head.conv3.bias.assign_add([1.0])
+    after = evaluation.evaluate(model, source, "aligned_depth", batch_size=2)
+    assert after.provenance["weights_sha256"] != before
+    # Least squares in inverse depth takes any shift of the prediction away.
+    assert after.metrics["abs_rel"] == pytest.approx(result.metrics["abs_rel"], rel=1e-3)

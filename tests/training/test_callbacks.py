@@ -1,0 +1,142 @@
+import json
+from contextlib import suppress
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_dpt.errors import TrainingError
+from keras_dpt.training import KeepBest, Resume, optimizer_with_rates, recipe_callbacks
+
+RATES = {"slow/": keras.optimizers.schedules.CosineDecay(0.01, 12), ".": 0.05}
+
+
+class Numbered(keras.utils.PyDataset):
+    """Batches that depend on nothing but epoch and index, as `Batches` are."""
+
+    def __init__(self, epoch=0):
+        super().__init__(workers=1)
+        self.epoch = epoch
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng((self.epoch, index))
+        return rng.normal(size=(4, 3)).astype("float32"), rng.normal(size=(4, 1)).astype("float32")
+
+
+class Count(keras.callbacks.Callback):
+    """Gives the next epoch its own batches; raises in the middle of epoch `killed_in`."""
+
+    def __init__(self, data, killed_in=None):
+        super().__init__()
+        self.data, self.killed_in = data, killed_in
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.data.epoch = self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.now == self.killed_in and batch == 1:
+            raise KeyboardInterrupt
+
+
+def compiled(seed=0):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(8, activation="tanh", name="slow"),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer_with_rates(RATES, use_ema=True, ema_momentum=0.8), "mse")
+    return model
+
+
+def run(folder, epochs, seed=0, killed_in=None):
+    """What a recipe does: goes on where `folder` says, and returns model and losses."""
+    model, data = compiled(seed), Numbered()
+    callbacks = [*recipe_callbacks(folder, "loss", averaged=True), Count(data, killed_in)]
+    first = data.epoch = callbacks[0].restore(model)  # Keras looks at a batch before it starts
+    with suppress(KeyboardInterrupt):
+        model.fit(
+            data, epochs=epochs, initial_epoch=first, shuffle=False, verbose=0, callbacks=callbacks
+        )
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.CSVLogger):
+            callback.csv_file.close()  # which killing a process does
+    return model, first
+
+
+def numbers(model):
+    return [ops.convert_to_numpy(v) for v in [*model.variables, *model.optimizer.variables]]
+
+
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path):
+    """Weights, averages, moments, schedule, dropout's random numbers: all go on."""
+    expected, _ = run(tmp_path / "whole", 5)
+    _, first = run(tmp_path / "cut", 5, killed_in=3)
+    assert first == 0
+    model, first = run(tmp_path / "cut", 5, seed=1)  # a seed of its own must not matter
+    assert first == 3
+    for a, b in zip(numbers(model), numbers(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    logs = [
+        np.genfromtxt(tmp_path / f / "log.csv", delimiter=",", names=True) for f in ("whole", "cut")
+    ]
+    np.testing.assert_array_equal(logs[1]["epoch"], range(5))
+    np.testing.assert_allclose(logs[1]["loss"], logs[0]["loss"], rtol=1e-5)
+
+
+def test_only_the_last_whole_state_is_kept(tmp_path):
+    run(tmp_path, 3)
+    names = sorted(path.name for path in tmp_path.glob("*state*"))
+    assert names == ["state_00003.weights.h5", "state_00003.weights.npz"]
+    assert not list(tmp_path.glob("*unfinished*")) and not list(tmp_path.glob(".*"))
+    # What a process that was killed while writing leaves behind does not count.
+    (tmp_path / "unfinished.weights.h5").write_bytes(b"half a file")
+    assert Resume(tmp_path).restore(compiled()) == 3
+
+
+def test_a_state_of_another_model_is_refused(tmp_path):
+    run(tmp_path, 1)
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    other.compile("sgd", "mse")
+    with pytest.raises(TrainingError, match="state_00001.weights.h5 does not fit.*another folder"):
+        Resume(tmp_path).restore(other)
+
+
+def test_best_weights_are_kept_across_runs(tmp_path):
+    model = compiled()
+
+    def epoch(number, **logs):
+        callback = KeepBest(tmp_path, "val_score", "max")  # as a resumed run would make it
+        callback.set_model(model)
+        model.layers[-1].bias.assign([number])
+        callback.on_epoch_end(number, logs)
+
+    epoch(0, loss=3.0)
+    assert KeepBest(tmp_path, "val_score").best() is None
+    with pytest.raises(TrainingError, match="no epoch had val_score"):
+        KeepBest(tmp_path, "val_score").restore(model)
+    for number, value in enumerate((0.5, float("nan"), 0.7, 0.6), 1):
+        epoch(number, loss=2.0, val_score=value)
+    best = KeepBest(tmp_path, "val_score", "max")
+    assert best.best() == {"epoch": 4, "loss": 2.0, "val_score": 0.7}
+    fresh = compiled(seed=3)
+    assert best.restore(fresh) == best.best()
+    assert ops.convert_to_numpy(fresh.layers[-1].bias) == 3
+    assert model.optimizer is not None
+    # The optimizer's state, twice the size of the weights, is not among them.
+    run(tmp_path / "run", 1)
+    states = tmp_path / "run" / "state_00001.weights.h5"
+    assert (tmp_path / "run" / "best.weights.h5").stat().st_size < states.stat().st_size / 2
+    assert json.loads((tmp_path / "run" / "best.json").read_text())["epoch"] == 1
+
+
+def test_mode_is_checked(tmp_path):
+    with pytest.raises(TrainingError, match='"min" or "max"; got \'most\''):
+        KeepBest(tmp_path, "loss", "most")

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import tiny
+from keras import ops
+
+from keras_dpt import DPTDepth, losses
+from keras_dpt.datasets import Batches, Source
+from keras_dpt.errors import TrainingError
+from keras_dpt.training import to_metric
+
+SIZE = (32, 64)
+PHOTOS = list(tiny.photos(4, *SIZE))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.depth(preprocessor=tiny.preprocessor(SIZE))
+
+
+@pytest.fixture(scope="module")
+def outputs(model):
+    return [depth.values for depth in model.predict_images(PHOTOS)]
+
+
+def source(depths, kind="metric_depth"):
+    names = [str(i) for i in range(len(depths))]
+    return Source("made", names, lambda i: (PHOTOS[i], depths[i].astype("float32")), kind)
+
+
+def test_average_of_the_alignments_is_baked_in(model, outputs, tmp_path):
+    lines = [(0.02, 0.1), (0.03, 0.2), (0.04, 0.15), (0.03, 0.35)]
+    depths = [1 / (a * x + b) for (a, b), x in zip(lines, outputs, strict=True)]
+    depths[2][:20] = 0  # unknown
+    metric = to_metric(model, source(depths))
+    assert metric.kind == "metric_depth"
+    assert metric.scale == pytest.approx(0.03, rel=1e-4)
+    assert metric.shift == pytest.approx(0.2, rel=1e-4)
+    for x, depth in zip(outputs, metric.predict_images(PHOTOS), strict=True):
+        np.testing.assert_allclose(depth.metres, 1 / (metric.scale * x + metric.shift), rtol=1e-3)
+    assert isinstance(metric.loss, losses.ScaleInvariantLogLoss)
+    metric.save_to_preset(str(tmp_path))
+    again = DPTDepth.from_preset(str(tmp_path))
+    assert (again.kind, again.scale, again.shift) == (metric.kind, metric.scale, metric.shift)
+    for a, b in zip(again.get_weights(), metric.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_batches_say_the_same_as_their_source(model, outputs):
+    depths = [1 / (0.03 * x + 0.2) for x in outputs]
+    batches = Batches(source(depths), SIZE, 4, "depth", augment=False)
+    metric = to_metric(model, batches)
+    assert (metric.scale, metric.shift) == pytest.approx((0.03, 0.2), rel=1e-3)
+    images, targets, weights = batches[0]
+    targets[:, :9] = 80.0  # nonsense, but marked as such
+    weights[:, :9] = 0
+    metric = to_metric(model, [(images, targets, weights), (images, np.zeros_like(targets))])
+    assert (metric.scale, metric.shift) == pytest.approx((0.03, 0.2), rel=1e-3)
+
+
+def test_nothing_ends_up_behind_infinity(model, outputs):
+    """The fit may say that output 0 is at a negative inverse depth: then it is the farthest."""
+    lowest = min(x.min() for x in outputs)
+    assert 0.03 * lowest > 0.005
+    depths = [1 / (0.03 * (x - lowest) + 0.005) for x in outputs]
+    metric = to_metric(model, source(depths))
+    assert metric.scale == pytest.approx(0.03, rel=1e-3)
+    assert metric.shift == pytest.approx(0.005, rel=1e-3)  # not 0.005 - 0.03 * lowest, below zero
+    for depth, prediction in zip(depths, metric.predict_images(PHOTOS), strict=True):
+        np.testing.assert_allclose(prediction.metres, depth, rtol=2e-3)
+    bias = [ops.convert_to_numpy(m.head.conv3.bias)[0] for m in (model, metric)]
+    assert bias[1] < bias[0]  # the relative model keeps its own
+
+
+def test_samples_that_cannot_be_aligned_are_left_to_the_others(model, outputs):
+    depths = [1 / (0.03 * x + 0.2) for x in outputs]
+    depths[1] = np.zeros(SIZE)
+    assert to_metric(model, source(depths)).scale == pytest.approx(0.03, rel=1e-3)
+    with pytest.raises(TrainingError, match="Nothing to align the model to: 0 of 2048 points"):
+        to_metric(model, source([np.zeros(SIZE)] * 4))
+
+
+def test_what_makes_no_sense_is_refused(model, outputs):
+    with pytest.raises(TrainingError, match="average scale is -0.03: what this model calls near"):
+        to_metric(model, source([1 / (30 - 0.03 * x) for x in outputs]))
+    with pytest.raises(TrainingError, match="made holds relative_inverse_depth"):
+        to_metric(model, source(outputs, "relative_inverse_depth"))
+    metric = to_metric(model, source([1 / (0.03 * x + 0.2) for x in outputs]))
+    with pytest.raises(TrainingError, match="this one is metric_depth"):
+        to_metric(metric, source(outputs))

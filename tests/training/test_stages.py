@@ -1,0 +1,116 @@
+import keras
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from keras_dpt.datasets import Batches, Source
+from keras_dpt.errors import TrainingError
+from keras_dpt.training import (
+    ContactSheet,
+    Resume,
+    contact_sheet,
+    fit_in_stages,
+    lift_outputs,
+    linear_head,
+    parse_stages,
+    size_of_epoch,
+)
+
+PHOTOS = tiny.photos(4, 48, 64)
+DEPTHS = np.random.default_rng(0).uniform(1, 9, (4, 48, 64)).astype("float32")
+
+
+def source():
+    return Source("made", list("abcd"), lambda i: (PHOTOS[i], DEPTHS[i]), "metric_depth")
+
+
+def test_parse_stages():
+    assert parse_stages("384x416") == [((384, 416), 1.0)]
+    stages = parse_stages("96x128:0.7,192x256")
+    assert stages == [((96, 128), 0.7), ((192, 256), 1.0)]
+    assert [size_of_epoch(stages, 10, epoch)[0] for epoch in (1, 7, 8, 10)] == [96, 96, 192, 192]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("96", "look like"),
+        ("96x", "look like"),
+        ("96x128:a", "look like"),
+        ("96x100", "multiples of 32"),
+        ("96x128:0.5", "rise to 1"),
+        ("96x128:0.7,192x256:0.6,32x32", "rise to 1"),
+    ],
+)
+def test_stages_that_make_no_sense(text, message):
+    with pytest.raises(TrainingError, match=f"{message}.*{text}"):
+        parse_stages(text)
+
+
+class Spy(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epochs = [*getattr(self, "epochs", []), (epoch, self.model.preprocessor.image_size)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model that went through two sizes in three epochs, and what its callbacks saw."""
+    folder = tmp_path_factory.mktemp("run")
+    model = tiny.depth(preprocessor=tiny.preprocessor((32, 32)))
+    model.backbone.trainable = False  # quicker to compile
+    model.compile(learning_rate=1e-3)
+    spy, stages = Spy(), [((32, 32), 0.4), ((32, 64), 1.0)]
+    callbacks = [Resume(folder), spy, ContactSheet(source(), folder, every=2, count=2)]
+    made = []
+
+    def batches(size):
+        made.append(Batches(source(), size, 2))
+        return made[-1]
+
+    with linear_head(model):
+        fit_in_stages(
+            model,
+            batches,
+            stages,
+            3,
+            callbacks,
+            lambda size: Batches(source(), size, 2, augment=False),
+        )
+        model.head.conv3.bias.assign([-5.0])
+        lowest = min(x.values.min() for x in model.predict_images(list(PHOTOS)))
+        lift = lift_outputs(model, list(PHOTOS))
+    return model, spy, made, folder, lowest, lift
+
+
+def test_epochs_go_on_from_size_to_size(trained):
+    model, spy, made, *_ = trained
+    assert spy.epochs == [(0, (32, 32)), (1, (32, 64)), (2, (32, 64))]
+    assert [(b.size, b.epoch) for b in made] == [((32, 32), 1), ((32, 64), 3)]
+    assert int(model.optimizer.iterations) == 6
+    assert {"val_abs_rel", "val_d1", "val_loss"} < set(model.history.history)
+
+
+def test_outputs_are_lifted_above_zero_and_the_relu_is_back(trained):
+    model, *_, lowest, lift = trained
+    assert lowest < 0
+    assert lift == pytest.approx(-lowest, rel=1e-5)
+    assert model.head.conv3.activation is keras.activations.relu
+    values = np.stack([x.values for x in model.predict_images(list(PHOTOS))])
+    assert values.min() == pytest.approx(0, abs=1e-4)
+    assert np.median(values) > 0.01
+    with linear_head(model):
+        assert lift_outputs(model, list(PHOTOS)) == pytest.approx(0, abs=1e-4)
+
+
+def test_contact_sheets(trained):
+    model, _, _, folder, *_ = trained
+    assert [path.name for path in folder.glob("*.png")] == ["epoch_00002.png"]
+    with Image.open(folder / "epoch_00002.png") as sheet:
+        assert sheet.size == (3 * 240, 2 * 180)
+    unknown = source()[0]._replace(valid=np.zeros((48, 64), bool))
+    sheet = contact_sheet(model, [source()[1], unknown], source())
+    photo = Image.fromarray(PHOTOS[1]).resize((240, 180))
+    np.testing.assert_array_equal(np.asarray(sheet)[:180, :240], np.asarray(photo))
+    truth, nothing = np.asarray(sheet)[:180, 240:480], np.asarray(sheet)[180:, 240:480]
+    assert truth.std() > 20 and nothing.std(axis=(0, 1)).max() < 1

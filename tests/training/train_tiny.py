@@ -1,0 +1,68 @@
+"""Trains a tiny network for some steps and writes its losses: `train_tiny.py OUT [distribute]`.
+
+Started by tests as a process of its own, for another backend or for several devices.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tiny  # noqa: E402
+from keras import ops  # noqa: E402
+
+from keras_dpt import training  # noqa: E402
+from keras_dpt.datasets import Batches, Source  # noqa: E402
+
+SIZE, EPOCHS, BATCH = (32, 64), 10, 4
+
+
+class Losses(keras.callbacks.Callback):
+    """The loss of each step, not their mean so far."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.total = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        total = float(logs["loss"]) * (batch + 1)
+        self.values.append(total - self.total)
+        self.total = total
+
+
+def source():
+    photos = tiny.photos(8, *SIZE)
+    depths = 1 + tiny.photos(8, *SIZE, seed=1)[..., 0] / 50
+    names = list("abcdefgh")
+    return Source("made", names, lambda i: (photos[i], depths[i].astype("float32")), "metric_depth")
+
+
+def run(distribute):
+    with training.distributed(distribute):
+        model = tiny.depth(preprocessor=tiny.preprocessor(SIZE))
+        model.compile(metrics=None)
+        batches = Batches(source(), SIZE, BATCH, augment=False, shard=training.shard())
+        losses = Losses()
+        callbacks = [training.AverageGradients(), losses]
+        model.fit(batches, epochs=EPOCHS, verbose=0, callbacks=callbacks)
+        weights = [np.abs(ops.convert_to_numpy(w)).sum() for w in model.trainable_variables]
+        return {"losses": losses.values, "weights": [float(w) for w in weights]}
+
+
+if __name__ == "__main__":
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], 2 * [tf.config.LogicalDeviceConfiguration()]
+        )
+    out = Path(sys.argv[1] + os.environ.get("RANK", "0"))
+    out.write_text(json.dumps(run("distribute" in sys.argv)))
