@@ -4,7 +4,11 @@ import keras
 from keras import ops
 
 from keras_dpt.layers.feature_fusion import doubled
-from keras_dpt.layers.initializers import decoder_initializer
+from keras_dpt.layers.initializers import (
+    HostTruncatedNormal,
+    decoder_initializer,
+    default_initializer,
+)
 from keras_dpt.ops.resize import resize_bilinear
 
 
@@ -47,7 +51,7 @@ class DepthHead(keras.layers.Layer):
             1,
             activation="relu",
             # A fresh head starts near 1 everywhere: where this ReLU is silent, nothing learns.
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+            kernel_initializer=HostTruncatedNormal(stddev=0.02),
             bias_initializer="ones",
             dtype="float32",
             name="conv3",
@@ -136,7 +140,13 @@ class SegmentationHead(keras.layers.Layer):
             momentum=0.9, epsilon=1e-5, dtype=dtype, name="norm"
         )
         self.drop = keras.layers.Dropout(dropout, dtype=dtype, name="drop")
-        self.conv2 = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="conv2")
+        self.conv2 = keras.layers.Conv2D(
+            num_classes,
+            1,
+            kernel_initializer=default_initializer(),
+            dtype="float32",
+            name="conv2",
+        )
 
     def build(self, input_shape):
         for layer in (self.conv1, self.norm, self.drop, self.conv2):

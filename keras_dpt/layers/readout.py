@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_dpt.layers.initializers import default_initializer
 from keras_dpt.ops.gelu import gelu
 
 
@@ -55,8 +56,16 @@ class ReadProject(keras.layers.Layer):
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         dtype = self.dtype_policy
-        self.token = keras.layers.Dense(hidden_dim, use_bias=False, dtype=dtype, name="token")
-        self.readout = keras.layers.Dense(hidden_dim, dtype=dtype, name="readout")
+        self.token = keras.layers.Dense(
+            hidden_dim,
+            use_bias=False,
+            kernel_initializer=default_initializer(),
+            dtype=dtype,
+            name="token",
+        )
+        self.readout = keras.layers.Dense(
+            hidden_dim, kernel_initializer=default_initializer(), dtype=dtype, name="readout"
+        )
 
     def build(self, x_shape, prefix_shape):
         self.token.build(x_shape)

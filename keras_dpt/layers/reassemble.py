@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_dpt.layers.initializers import default_initializer
+
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class Reassemble(keras.layers.Layer):
@@ -26,17 +28,31 @@ class Reassemble(keras.layers.Layer):
         self.channels = channels
         self.factor = factor
         dtype = self.dtype_policy
-        self.projection = keras.layers.Conv2D(channels, 1, dtype=dtype, name="projection")
+        self.projection = keras.layers.Conv2D(
+            channels, 1, kernel_initializer=default_initializer(), dtype=dtype, name="projection"
+        )
         self.resize = None
         if factor > 1:
             self.resize = keras.layers.Conv2DTranspose(
-                channels, factor, strides=factor, dtype=dtype, name="resize"
+                channels,
+                factor,
+                strides=factor,
+                kernel_initializer=default_initializer(),
+                dtype=dtype,
+                name="resize",
             )
         elif factor < 1:
             # One pixel of zeros on each side; a strided "same" would pad on one side only and
             # move the map by half a pixel.
             self.pad = keras.layers.ZeroPadding2D(1, dtype=dtype)
-            self.resize = keras.layers.Conv2D(channels, 3, strides=2, dtype=dtype, name="resize")
+            self.resize = keras.layers.Conv2D(
+                channels,
+                3,
+                strides=2,
+                kernel_initializer=default_initializer(),
+                dtype=dtype,
+                name="resize",
+            )
 
     def build(self, input_shape):
         self.projection.build(input_shape)

@@ -9,6 +9,7 @@ import math
 import keras
 from keras import ops
 
+from keras_dpt.layers.initializers import default_initializer
 from keras_dpt.layers.transformer import check_sides
 
 STANDARDIZATIONS = ("std", "variance")
@@ -33,7 +34,8 @@ class WeightStandardizedConv2D(keras.layers.Conv2D):
                 f"`standardization` has to be one of {STANDARDIZATIONS}; received "
                 f"{standardization!r}."
             )
-        kwargs = {"padding": "same", "use_bias": False} | kwargs
+        defaults = {"padding": "same", "use_bias": False}
+        kwargs = defaults | {"kernel_initializer": default_initializer()} | kwargs
         super().__init__(filters, kernel_size, strides=strides, **kwargs)
         self.standardization = standardization
 

@@ -6,6 +6,7 @@
 import keras
 from keras import ops
 
+from keras_dpt.layers.initializers import HostTruncatedNormal, default_initializer
 from keras_dpt.ops.gelu import gelu
 from keras_dpt.ops.resize import resize_bilinear
 
@@ -29,7 +30,12 @@ class PatchEmbedding(keras.layers.Layer):
         self.hidden_dim = hidden_dim
         self.patch_size = patch_size
         self.projection = keras.layers.Conv2D(
-            hidden_dim, patch_size, strides=patch_size, dtype=self.dtype_policy, name="projection"
+            hidden_dim,
+            patch_size,
+            strides=patch_size,
+            kernel_initializer=default_initializer(),
+            dtype=self.dtype_policy,
+            name="projection",
         )
 
     def build(self, input_shape):
@@ -91,7 +97,7 @@ class PositionEmbedding(keras.layers.Layer):
 
     def build(self, input_shape):
         dim = input_shape[-1]
-        normal = keras.initializers.TruncatedNormal(stddev=0.02)
+        normal = HostTruncatedNormal(stddev=0.02)
         self.class_token = self.add_weight(
             shape=(1, 1, dim), initializer=normal, name="class_token"
         )
@@ -175,8 +181,8 @@ class Attention(keras.layers.Layer):
             )
         self.hidden_dim = hidden_dim
         self.num_heads = num_heads
-        self.qkv = keras.layers.Dense(3 * hidden_dim, dtype=self.dtype_policy, name="qkv")
-        self.projection = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="projection")
+        self.qkv = dense(3 * hidden_dim, self.dtype_policy, "qkv")
+        self.projection = dense(hidden_dim, self.dtype_policy, "projection")
 
     def build(self, input_shape):
         self.qkv.build(input_shape)
@@ -223,8 +229,8 @@ class MLP(keras.layers.Layer):
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         self.mlp_dim = mlp_dim
-        self.dense1 = keras.layers.Dense(mlp_dim, dtype=self.dtype_policy, name="dense1")
-        self.dense2 = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="dense2")
+        self.dense1 = dense(mlp_dim, self.dtype_policy, "dense1")
+        self.dense2 = dense(hidden_dim, self.dtype_policy, "dense2")
 
     def build(self, input_shape):
         self.dense1.build(input_shape)
@@ -284,3 +290,10 @@ class TransformerBlock(keras.layers.Layer):
             "mlp_dim": self.mlp_dim,
             "epsilon": self.epsilon,
         }
+
+
+def dense(units, dtype, name):
+    """A dense layer that starts as Keras's do."""
+    return keras.layers.Dense(
+        units, kernel_initializer=default_initializer(), dtype=dtype, name=name
+    )

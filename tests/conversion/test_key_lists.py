@@ -91,7 +91,7 @@ def test_any_dropped_or_bent_tensor_is_named(keys):
     assert_dropping_and_bending_fail(keys, key_list(keys), axes=[0, 1, 2, 3])
 
 
-@pytest.mark.parametrize("keys", ["isl_hybrid", "hf_base", "isl_large_ade20k"])
+@pytest.mark.parametrize("keys", ["hf_base", "isl_large_ade20k"])
 def test_an_added_tensor_is_named(keys):
     specs = key_list(keys)
     additions = {}
