@@ -83,6 +83,7 @@ def trained(tmp_path_factory):
     return model, spy, made, folder, lowest, lift
 
 
+@pytest.mark.slow
 def test_epochs_go_on_from_size_to_size(trained):
     model, spy, made, *_ = trained
     assert spy.epochs == [(0, (32, 32)), (1, (32, 64)), (2, (32, 64))]
@@ -91,6 +92,7 @@ def test_epochs_go_on_from_size_to_size(trained):
     assert {"val_abs_rel", "val_d1", "val_loss"} < set(model.history.history)
 
 
+@pytest.mark.slow
 def test_outputs_are_lifted_above_zero_and_the_relu_is_back(trained):
     model, *_, lowest, lift = trained
     assert lowest < 0
@@ -103,6 +105,7 @@ def test_outputs_are_lifted_above_zero_and_the_relu_is_back(trained):
         assert lift_outputs(model, list(PHOTOS)) == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_contact_sheets(trained):
     model, _, _, folder, *_ = trained
     assert [path.name for path in folder.glob("*.png")] == ["epoch_00002.png"]
