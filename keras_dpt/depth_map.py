@@ -173,7 +173,7 @@ class DepthMap:
         Raises:
             DepthError: unknown colour map, or vmin not below vmax.
         """
-        colors = _color_table(colormap)
+        colors = color_table(colormap)
         low, high = self._color_range(vmin, vmax)
         if low == high:  # a constant map gets the colour in the middle
             low, high = low - 1, high + 1
@@ -377,8 +377,11 @@ def _read_png(path: Path) -> tuple[np.ndarray, str, str | None]:
     return float(scale) * stored + float(offset), kind, unit or None
 
 
-def _color_table(colormap: str) -> np.ndarray:
-    """`(256, 3)` uint8: far less memory for big maps than matplotlib's own float RGBA."""
+def color_table(colormap: str) -> np.ndarray:
+    """A matplotlib colour map as `(256, 3)` uint8: far less memory for big maps than float RGBA.
+
+    Raises: DepthError: there is no such colour map.
+    """
     from matplotlib import colormaps  # late: slow to import, and only pictures need it
 
     if colormap not in colormaps:

@@ -163,7 +163,10 @@ class LabelMap:
         if class_names is not None and list(class_names) != names:
             names, colors = class_names, None
         colors = colors if palette is None else palette
-        return cls(labels, names, colors, ignore_index=ignore_index, source=path)
+        try:
+            return cls(labels, names, colors, ignore_index=ignore_index, source=path)
+        except LabelError as error:
+            raise LabelError(f"{path}, {len(names)} class names: {error}") from error
 
     def colorize(self) -> Image.Image:
         """Draw each pixel in its class's colour, black without a class.

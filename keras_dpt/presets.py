@@ -52,12 +52,16 @@ def list_presets(task=None, commercial_ok=None):
     """Print a table of presets and return them.
 
     Args:
-        task: only presets of this task: "depth".
+        task: only presets of this task: "depth" or "segmentation".
         commercial_ok: `True` for presets whose authors' licence allows commercial use and whose
             training data raise no doubt about it, `False` for the others.
 
     Returns: a list of dicts as from `read_preset`.
+    Raises: ValueError: no preset is for such a task.
     """
+    tasks = sorted({read_preset(name)["task"] for name in preset_names()})
+    if task is not None and task not in tasks:
+        raise ValueError(f"`task` has to be one of {', '.join(tasks)}; received {task!r}.")
     presets = [read_preset(name) for name in preset_names(task)]
     if commercial_ok is not None:
         presets = [p for p in presets if (p["commercial_ok"] is True) == commercial_ok]

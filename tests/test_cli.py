@@ -126,6 +126,26 @@ def test_unreadable_images_are_skipped_and_said(preset, photos, tmp_path, capsys
     assert "3 of 5 images" in captured.out
 
 
+def test_16_bit_pictures_are_read_as_python_reads_them(preset, photos, tmp_path):
+    grey = np.random.default_rng(1).integers(0, 65536, (40, 60), dtype=np.uint16)
+    Image.fromarray(grey).save(photos / "deep.png")
+    command = ["depth", str(photos / "deep.png"), "-o", str(tmp_path / "out"), "--preset", preset]
+    assert cli.main([*command, "--format", "npy"]) == 0
+    expected = DPTDepth.from_preset(preset).predict_image(photos / "deep.png")
+    assert expected.source == photos / "deep.png"
+    values = np.load(tmp_path / "out" / "deep_depth.npy")
+    np.testing.assert_allclose(values, expected.values, atol=1e-4 * np.ptp(values))
+
+
+def test_results_beside_the_photos_are_no_photos(preset, photos):
+    command = ["depth", str(photos), "-o", str(photos), "--preset", preset]
+    for _ in range(2):
+        assert cli.main(command) == 0
+    names = {path.name for path in photos.glob("*.png")}
+    stems = ("a", "b", "a_2")
+    assert names == {"b.png"} | {f"{s}_{end}.png" for s in stems for end in ("depth", "color")}
+
+
 def test_nothing_readable_exits_with_2(preset, tmp_path, capsys):
     broken = tmp_path / "broken.jpg"
     broken.write_text("not an image")
@@ -151,7 +171,8 @@ def test_second_run_leaves_its_own_results_alone(preset, photos, capsys):
         ),
         (["depth", "{photo}", "-o", "{tmp}/out", "--batch-size", "0"], ["batch"]),
         (["depth", "{photo}", "-o", "{tmp}/out", "--colormap", "infrno"], ["inferno"]),
-        (["depth", "{photo}", "-o", "{photo}/out"], ["out"]),
+        (["depth", "{photo}", "-o", "{photo}/out"], ["out", "is a file; results need a folder"]),
+        (["depth", "{photo}", "-o", "{photo}"], ["is a file; results need a folder"]),
         (["convert", "{tmp}/missing.pt", "{tmp}/preset"], ["missing.pt"]),
     ],
 )

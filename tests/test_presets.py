@@ -141,6 +141,12 @@ def test_addresses():
     assert source_address(large[1]).startswith("https://github.com/")
 
 
+def test_tasks_are_known():
+    assert {p["name"] for p in list_presets("segmentation")} >= {"dpt_large_ade20k"}
+    with pytest.raises(ValueError, match="depth, segmentation; received 'pose'"):
+        list_presets("pose")
+
+
 def test_reading_needs_neither_keras_nor_numpy(tmp_path):
     program = (
         "import importlib.util, sys\n"

@@ -24,7 +24,10 @@ def add_parser(commands, common):
 
 
 def _run(args):
+    from keras_dpt.depth_map import color_table
     from keras_dpt.models.depth import DPTDepth
+
+    color_table(args.colormap)  # raises now, not after the first photos
 
     def save(depth, photo, stem):
         for name in args.format:

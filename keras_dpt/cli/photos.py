@@ -1,20 +1,33 @@
 """What the subcommands that predict share: photos found, read, predicted in batches, saved."""
 
+import re
 import sys
 from pathlib import Path
 
+import numpy as np
+
 # How many pixels of photos are held at once, while they are predicted and saved.
 PIXELS_IN_MEMORY = 60_000_000
+# How names of results end: `photo_depth.png` beside `photo.jpg` is none to predict.
+RESULTS = ("depth", "labels", "color", "overlay")
 
 
 def add_arguments(parser, default_preset):
     """Add the arguments that `predict` reads."""
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders or patterns")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the results"
+    )
     parser.add_argument(
         "--preset", default=default_preset, help="name, file or directory (default: %(default)s)"
     )
-    parser.add_argument("--batch-size", type=int, default=4, metavar="N")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=4,
+        metavar="N",
+        help="the most photos that go through the network at once (default: %(default)s)",
+    )
 
 
 def predict(args, task, save, **options):
@@ -33,6 +46,7 @@ def predict(args, task, save, **options):
     from keras_dpt.errors import ImageError
     from keras_dpt.pictures import find_images, read_image
 
+    _check_folder(args.output)
     paths = _without_results(find_images(args.paths), args)
     names = _output_names(paths)
     model = _load(task, args.preset)
@@ -55,7 +69,8 @@ def predict(args, task, save, **options):
                 progress.update()
                 progress.write(f"keras-dpt: skipped: {error}", file=sys.stderr)
                 continue
-            batch.append((path, image))
+            # 16-bit files are read as floats to 255; arrays of floats are taken to 1.
+            batch.append((path, image if image.dtype == np.uint8 else image / 255))
             pixels += image.shape[0] * image.shape[1]
             if len(batch) == 4 * args.batch_size or pixels > PIXELS_IN_MEMORY:
                 flush(batch)
@@ -82,13 +97,27 @@ def _load(task, preset):
     return task.from_preset(directory)
 
 
+def _check_folder(path):
+    """Raise ValueError if there can be no folder of this name."""
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise ValueError(f"-o {path}: {existing} is a file; results need a folder.")
+
+
 def _without_results(paths, args):
-    """Leave out what an earlier run wrote into an output folder inside a searched one."""
+    """Leave out what an earlier run wrote into a folder that is searched now."""
     output = args.output.resolve()
     searched = [Path(path).resolve() for path in args.paths if Path(path).is_dir()]
-    if not any(folder in output.parents for folder in searched):
-        return paths
-    return [path for path in paths if output not in path.resolve().parents]
+    if any(folder in output.parents for folder in searched):
+        paths = [path for path in paths if output not in path.resolve().parents]
+    stems = {path.stem for path in paths}
+
+    def is_result(path):
+        stem, _, ending = path.stem.rpartition("_")
+        of_a_photo = not stems.isdisjoint({stem, re.sub(r"_\d+$", "", stem)})
+        return ending in RESULTS and of_a_photo and path.resolve().parent == output
+
+    return [path for path in paths if not is_result(path)]
 
 
 def _output_names(paths):

@@ -8,7 +8,8 @@ Truth and prediction are `(B, H, W)` or `(B, H, W, 1)`. Without alignment both a
 fitted by least squares for each image, and the error is then measured in depth, 1 / inverse depth.
 
 A pixel counts if its truth is finite and above zero, inside the metric's range, and its sample
-weight is above zero. An image without such a pixel counts nowhere: not as zero, not as NaN.
+weight is above zero. An image without such a pixel counts nowhere; if no image has one, the result
+is NaN.
 `keras_dpt.evaluation` measures the same in float64, with crops and a value kept for every image.
 """
 
@@ -55,6 +56,10 @@ class DepthMetric(keras.metrics.Mean):
         count = ops.sum(ops.cast(valid, "float32"), axis=1)
         values = self.per_image(truth, prediction, valid, ops.maximum(count, 1.0))
         super().update_state(values, sample_weight=weight * ops.cast(count > 0, "float32"))
+
+    def result(self):
+        # Nothing was measured: zero would be a perfect score.
+        return ops.where(self.count > 0, super().result(), float("nan"))
 
     def per_image(self, truth, prediction, valid, count):
         """The metric of each image, `(B,)`.

@@ -11,7 +11,7 @@ from keras_dpt.layers.heads import DepthHead, InverseToDepth
 from keras_dpt.losses.depth import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
 from keras_dpt.metrics.depth import AbsRel, Delta1
 from keras_dpt.models.backbone import DPTBackbone
-from keras_dpt.models.task import DPTTask
+from keras_dpt.models.task import DPTTask, check_arguments
 from keras_dpt.pictures import resize
 from keras_dpt.preprocessor import DPTDepthPreprocessor
 from keras_dpt.training.optimizers import DEPTH_RATES, optimizer_with_rates
@@ -65,6 +65,8 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
                 '`scale` and `shift` are both needed for `kind="metric_depth"` and mean nothing '
                 f"otherwise; received kind={kind!r}, scale={scale}, shift={shift}."
             )
+
+        check_arguments(self, kwargs)
 
         # === Config, first: `Task.__init__` already compiles ===
         self.head_channels = tuple(head_channels)

@@ -19,7 +19,7 @@ from keras_dpt.layers.heads import SegmentationHead
 from keras_dpt.losses.segmentation import SegmentationLoss
 from keras_dpt.metrics.segmentation import MeanIoU, PixelAccuracy
 from keras_dpt.models.backbone import DPTBackbone
-from keras_dpt.models.task import DPTTask, check_images
+from keras_dpt.models.task import DPTTask, check_arguments, check_images, with_source
 from keras_dpt.ops.resize import resize_like
 from keras_dpt.pictures import read_image
 from keras_dpt.preprocessor import DPTSegmentationPreprocessor
@@ -94,6 +94,8 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             raise LabelError(f"{len(class_names)} class_names for {num_classes} classes.")
         if palette is None:
             palette = default_palette(num_classes)
+
+        check_arguments(self, kwargs)
 
         # === Config, first: `Task.__init__` already compiles ===
         self.num_classes = num_classes
@@ -204,16 +206,21 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         Raises:
             keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
         """
-        scales = tuple(scales)
+        scales = (scales,) if isinstance(scales, int | float) else tuple(scales)
         if not scales or not all(scale > 0 for scale in scales):
             raise ValueError(f"`scales` has to be numbers above 0; received {scales}.")
-        if sliding_window is not None and sliding_window < 32:
-            raise ValueError(f"`sliding_window` has to be at least 32; received {sliding_window}.")
+        if sliding_window is not None and not (
+            isinstance(sliding_window, int) and sliding_window >= 32
+        ):
+            raise ValueError(
+                f"`sliding_window` has to be at least 32, one number; received {sliding_window}."
+            )
         if scales == (1.0,) and not flip and sliding_window is None:
             return super().predict_images(images, batch_size)
         check_images(images, batch_size)
-        images = [read_image(image) for image in images]
-        return [self._look(x, batch_size, scales, flip, sliding_window) for x in images]
+        photos = [read_image(image) for image in images]
+        looks = (self._look(x, batch_size, scales, flip, sliding_window) for x in photos)
+        return [with_source(look, image) for look, image in zip(looks, images, strict=True)]
 
     def postprocess(self, output, size):
         """Make a `LabelMap` of `size` `(height, width)` from logits for one image, `(h, w, C)`."""

@@ -1,5 +1,7 @@
 """What all tasks share: any data in `fit`, and the way from photos to predictions."""
 
+import dataclasses
+import os
 from contextlib import contextmanager
 
 import keras
@@ -143,7 +145,7 @@ class DPTTask(FromPreset):
             inputs.append(converter.convert(pixels))
         predictions = [None] * len(inputs)
         for i, output in self.network_outputs(inputs, batch_size):
-            predictions[i] = self.postprocess(output, sizes[i])
+            predictions[i] = with_source(self.postprocess(output, sizes[i]), images[i])
         return predictions
 
     def converter_of_photos(self):
@@ -165,6 +167,13 @@ class DPTTask(FromPreset):
             yield from zip(batch, np.asarray(outputs), strict=True)
 
 
+def check_arguments(task, kwargs):
+    """Raise TypeError for constructor arguments that keras-hub would drop without a word."""
+    unknown = sorted(kwargs.keys() - {"compile", "dtype", "name", "trainable"})
+    if unknown:
+        raise TypeError(f"{type(task).__name__} takes no argument {', '.join(map(repr, unknown))}.")
+
+
 def check_images(images, batch_size):
     """Raise TypeError or ValueError for what `predict_images` cannot take."""
     if not isinstance(images, list | tuple):
@@ -174,6 +183,12 @@ def check_images(images, batch_size):
         )
     if batch_size < 1:
         raise ValueError(f"`batch_size` has to be at least 1; received {batch_size}.")
+
+
+def with_source(prediction, image):
+    """The prediction, told the name of its picture if it came from a file."""
+    is_file = isinstance(image, str | os.PathLike)
+    return dataclasses.replace(prediction, source=image) if is_file else prediction
 
 
 @contextmanager

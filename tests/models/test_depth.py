@@ -423,3 +423,8 @@ def test_summary(model):
     text = "\n".join(lines)
     for word in ("dpt_depth", "depth_head", "Total params", "dpt_image_converter"):
         assert word in text
+
+
+def test_unknown_arguments_are_named(model):
+    with pytest.raises(TypeError, match="DPTDepth takes no argument 'num_classes'"):
+        keras_dpt.DPTDepth(model.backbone, num_classes=3)
