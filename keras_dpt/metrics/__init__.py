@@ -2,6 +2,7 @@
 
 from keras_dpt.metrics.depth import (
     RMSE,
+    WHDR,
     AbsRel,
     Delta1,
     Delta2,
@@ -25,4 +26,5 @@ __all__ = [
     "RMSELog",
     "SILog",
     "SqRel",
+    "WHDR",
 ]

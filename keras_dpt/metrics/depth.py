@@ -23,7 +23,14 @@ from keras_dpt.errors import DepthError
 _LARGEST = 3e38  # infinity is not below it
 
 
-class DepthMetric(keras.metrics.Mean):
+class _Mean(keras.metrics.Mean):
+    """A mean that is NaN, not a perfect zero, where nothing was measured."""
+
+    def result(self):
+        return ops.where(self.count > 0, super().result(), float("nan"))
+
+
+class DepthMetric(_Mean):
     """Base class: sorts out pixels, aligns, clips, and leaves the formula to `per_image`.
 
     Args:
@@ -56,10 +63,6 @@ class DepthMetric(keras.metrics.Mean):
         count = ops.sum(ops.cast(valid, "float32"), axis=1)
         values = self.per_image(truth, prediction, valid, ops.maximum(count, 1.0))
         super().update_state(values, sample_weight=weight * ops.cast(count > 0, "float32"))
-
-    def result(self):
-        # Nothing was measured: zero would be a perfect score.
-        return ops.where(self.count > 0, super().result(), float("nan"))
 
     def per_image(self, truth, prediction, valid, count):
         """The metric of each image, `(B,)`.
@@ -171,15 +174,38 @@ class SILog(DepthMetric):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class Delta1(DepthMetric):
-    """Share of pixels where max(prediction / truth, truth / prediction) < 1.25."""
+    """Share of pixels where max(prediction / truth, truth / prediction) < 1.25.
+
+    Args:
+        aligned, min_depth, max_depth: see `DepthMetric`.
+        complement: measure the other pixels' share instead, which DPT's paper prints as delta >
+            1.25.
+    """
 
     default_name = "d1"
     threshold = 1.25
 
+    def __init__(
+        self,
+        aligned=False,
+        min_depth=1e-3,
+        max_depth=None,
+        complement=False,
+        name=None,
+        dtype=None,
+    ):
+        name = name or self.default_name + "_complement" * complement
+        super().__init__(aligned, min_depth, max_depth, name, dtype)
+        self.complement = complement
+
     def per_image(self, truth, prediction, valid, count):
         ratio = ops.maximum(prediction / truth, truth / prediction)
         near = ops.logical_and(valid, ratio < self.threshold)
-        return ops.sum(ops.cast(near, "float32"), axis=1) / count
+        share = ops.sum(ops.cast(near, "float32"), axis=1) / count
+        return 1 - share if self.complement else share
+
+    def get_config(self):
+        return super().get_config() | {"complement": self.complement}
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -196,6 +222,42 @@ class Delta3(Delta1):
 
     default_name = "d3"
     threshold = 1.25**3
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class WHDR(_Mean):
+    """Weighted human disagreement rate: share of point pairs that are in the wrong order.
+
+    Truth is `(B, N, 5)`: row and column of point A, those of point B, and +1 if A is nearer, -1 if
+    B is, 0 if neither; any other number fills up images with fewer pairs and does not count.
+    Predictions are inverse depth, `(B, H, W)` or `(B, H, W, 1)`, larger is nearer. All pairs weigh
+    the same, as in DIW.
+
+    Args:
+        tolerance: A is nearer if its prediction exceeds B's by more than this.
+
+    Source: Bell et al. 2014, "Intrinsic Images in the Wild"; Chen et al. 2016 (arXiv 1604.03901).
+    """
+
+    def __init__(self, tolerance=0.0, name="whdr", dtype=None):
+        super().__init__(name=name, dtype=dtype or "float32")
+        self.tolerance = tolerance
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        pairs, prediction = ops.cast(ops.convert_to_tensor(y_true), "int32"), _map(y_pred)
+        width = ops.shape(prediction)[2]
+        prediction = _flat(prediction)
+        a = ops.take_along_axis(prediction, pairs[..., 0] * width + pairs[..., 1], axis=1)
+        b = ops.take_along_axis(prediction, pairs[..., 2] * width + pairs[..., 3], axis=1)
+        answer = ops.where(ops.abs(a - b) <= self.tolerance, 0.0, ops.sign(a - b))
+        relation = ops.cast(pairs[..., 4], "float32")
+        counts = ops.cast(ops.abs(relation) <= 1, "float32")
+        if sample_weight is not None:  # one per image
+            counts = counts * ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
+        super().update_state(ops.cast(answer != relation, "float32"), sample_weight=counts)
+
+    def get_config(self):
+        return {"tolerance": self.tolerance, "name": self.name, "dtype": self.dtype}
 
 
 def _map(y):

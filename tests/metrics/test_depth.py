@@ -5,9 +5,10 @@ from contracts import arrays
 
 import keras_dpt
 from keras_dpt.errors import DepthError
-from keras_dpt.evaluation.depth_errors import align, depth_errors
+from keras_dpt.evaluation.depth_errors import align, depth_errors, whdr
 from keras_dpt.metrics import (
     RMSE,
+    WHDR,
     AbsRel,
     Delta1,
     Delta2,
@@ -165,3 +166,37 @@ def test_refusals():
     with pytest.raises(DepthError, match=r"\(4, 4\) but predictions are \(8, 8\)"):
         AbsRel().update_state(np.ones((1, 4, 4)), np.ones((1, 8, 8)))
     assert issubclass(keras_dpt.DepthError, ValueError)
+
+
+@pytest.mark.parametrize("metric", [Delta1, Delta2, Delta3])
+def test_complements_are_the_other_pixels(metric):
+    truth, prediction, _ = random_depth(8)
+    share = measured(metric(), (truth, prediction))
+    other = metric(complement=True)
+    assert measured(other, (truth, prediction)) == pytest.approx(1 - share, abs=1e-6)
+    assert 0 < share < 1 and other.name == f"{metric.default_name}_complement"
+    assert metric.from_config(other.get_config()).complement
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.5])
+def test_disagreement_with_people(tolerance):
+    rng = np.random.default_rng(0)
+    prediction = rng.integers(0, 4, (3, 6, 7)).astype("float32")  # ties are frequent
+    points = [rng.integers(0, side, (3, 40)) for side in (6, 7, 6, 7)]
+    pairs = np.stack([*points, rng.integers(-1, 2, (3, 40))], axis=-1)
+    expected = np.mean(
+        [whdr(p, q, tolerance)["whdr"] for p, q in zip(prediction, pairs, strict=True)]
+    )
+    assert measured(WHDR(tolerance), (pairs, prediction[..., None])) == pytest.approx(expected)
+    filled = np.concatenate([pairs, np.full((3, 5, 5), 9)], axis=1) % [6, 7, 6, 7, 10]
+    filled[:, :40] = pairs
+    assert measured(WHDR(tolerance), (filled, prediction)) == pytest.approx(expected)
+    weighed = measured(WHDR(tolerance), (pairs, prediction, np.array([0, 1, 0])))
+    assert weighed == pytest.approx(whdr(prediction[1], pairs[1], tolerance)["whdr"])
+    assert WHDR.from_config(WHDR(tolerance).get_config()).tolerance == tolerance
+
+
+def test_ordinal_pairs_by_hand():
+    prediction = np.array([[[3.0, 1.0]]])
+    pairs = np.array([[[0, 0, 0, 1, 1], [0, 1, 0, 0, 1], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0]]])
+    assert measured(WHDR(), (pairs, prediction)) == 0.5  # the second and the third are wrong
