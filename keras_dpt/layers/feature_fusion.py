@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keras_dpt.layers.initializers import decoder_initializer
+from keras_dpt.layers.linear import Conv2D
+from keras_dpt.ops import in_place
 from keras_dpt.ops.resize import resize_bilinear
 
 
@@ -25,7 +27,7 @@ class ResidualConvUnit(keras.layers.Layer):
         self.channels = channels
         self.use_batch_norm = use_batch_norm
         self.conv1, self.conv2 = (
-            keras.layers.Conv2D(
+            Conv2D(
                 channels,
                 3,
                 padding="same",
@@ -55,10 +57,10 @@ class ResidualConvUnit(keras.layers.Layer):
         y = self.conv1(ops.relu(x))
         if self.use_batch_norm:
             y = self.norm1(y, training=training)
-        y = self.conv2(ops.relu(y))
+        y = self.conv2(in_place.relu(y))
         if self.use_batch_norm:
             y = self.norm2(y, training=training)
-        return x + y
+        return in_place.add(y, x)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -102,7 +104,7 @@ class FeatureFusion(keras.layers.Layer):
         self.residual_unit2 = ResidualConvUnit(
             channels, use_batch_norm, dtype=dtype, name="residual_unit2"
         )
-        self.projection = keras.layers.Conv2D(
+        self.projection = Conv2D(
             channels, 1, kernel_initializer=decoder_initializer(), dtype=dtype, name="projection"
         )
 
@@ -119,7 +121,7 @@ class FeatureFusion(keras.layers.Layer):
                 f"{'without' if skip is None else 'with'} `skip`."
             )
         if self.has_skip:
-            x = x + self.residual_unit1(skip, training=training)
+            x = in_place.add(self.residual_unit1(skip, training=training), x)
         x = self.residual_unit2(x, training=training)
         # The original enlarges first. A 1x1 convolution commutes with interpolation, whose
         # weights sum to one, and costs a quarter on the small map.

@@ -9,7 +9,11 @@ from keras_dpt.layers.initializers import (
     decoder_initializer,
     default_initializer,
 )
+from keras_dpt.layers.linear import Conv2D
+from keras_dpt.ops import in_place
 from keras_dpt.ops.resize import resize_bilinear
+
+_STRIP = 32  # rows
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -29,7 +33,7 @@ class DepthHead(keras.layers.Layer):
         super().__init__(**kwargs)
         self.channels = tuple(channels)
         dtype = self.dtype_policy
-        self.conv1 = keras.layers.Conv2D(
+        self.conv1 = Conv2D(
             channels[0],
             3,
             padding="same",
@@ -37,7 +41,7 @@ class DepthHead(keras.layers.Layer):
             dtype=dtype,
             name="conv1",
         )
-        self.conv2 = keras.layers.Conv2D(
+        self.conv2 = Conv2D(
             channels[1],
             3,
             padding="same",
@@ -46,7 +50,7 @@ class DepthHead(keras.layers.Layer):
             dtype=dtype,
             name="conv2",
         )
-        self.conv3 = keras.layers.Conv2D(
+        self.conv3 = Conv2D(
             1,
             1,
             activation="relu",
@@ -64,9 +68,31 @@ class DepthHead(keras.layers.Layer):
 
     def call(self, x):
         x = self.conv1(x)
+        if in_place.keeps_nothing():
+            return self._in_strips(x)
         _, height, width, _ = ops.shape(x)
         x = resize_bilinear(x, (2 * height, 2 * width), align_corners=True)
         return self.conv3(self.conv2(x))
+
+    def _in_strips(self, x):
+        """The same without the widest map of the whole network ever being there as a whole."""
+        height, width = 2 * x.shape[1], 2 * x.shape[2]
+        return ops.concatenate(
+            [
+                ops.concatenate(
+                    [self._strip(image, (height, width), top) for top in range(0, height, _STRIP)],
+                    axis=1,
+                )
+                for image in ops.split(x, x.shape[0])
+            ]
+        )
+
+    def _strip(self, x, size, top):
+        bottom = min(top + _STRIP, size[0])
+        # One more row on each side, for the 3x3 convolution.
+        rows = max(top - 1, 0), min(bottom + 1, size[0])
+        x = self.conv2(resize_bilinear(x, size, align_corners=True, rows=rows))
+        return self.conv3(x[:, top - rows[0] : bottom - rows[0]])
 
     def compute_output_spec(self, x):
         shape = (x.shape[0], *doubled(x.shape[1:3]), 1)
@@ -127,7 +153,7 @@ class SegmentationHead(keras.layers.Layer):
         self.dropout = dropout
         self.factor = factor
         dtype = self.dtype_policy
-        self.conv1 = keras.layers.Conv2D(
+        self.conv1 = Conv2D(
             channels,
             3,
             padding="same",
@@ -140,7 +166,7 @@ class SegmentationHead(keras.layers.Layer):
             momentum=0.9, epsilon=1e-5, dtype=dtype, name="norm"
         )
         self.drop = keras.layers.Dropout(dropout, dtype=dtype, name="drop")
-        self.conv2 = keras.layers.Conv2D(
+        self.conv2 = Conv2D(
             num_classes,
             1,
             kernel_initializer=default_initializer(),
@@ -153,7 +179,7 @@ class SegmentationHead(keras.layers.Layer):
             layer.build(input_shape)
 
     def call(self, x, training=None):
-        x = ops.relu(self.norm(self.conv1(x), training=training))
+        x = in_place.relu(self.norm(self.conv1(x), training=training))
         x = self.conv2(self.drop(x, training=training))
         if self.factor == 1:
             return x

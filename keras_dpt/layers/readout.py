@@ -3,6 +3,7 @@
 import keras
 
 from keras_dpt.layers.initializers import default_initializer
+from keras_dpt.layers.linear import Dense
 from keras_dpt.ops.gelu import gelu
 
 
@@ -56,14 +57,14 @@ class ReadProject(keras.layers.Layer):
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         dtype = self.dtype_policy
-        self.token = keras.layers.Dense(
+        self.token = Dense(
             hidden_dim,
             use_bias=False,
             kernel_initializer=default_initializer(),
             dtype=dtype,
             name="token",
         )
-        self.readout = keras.layers.Dense(
+        self.readout = Dense(
             hidden_dim, kernel_initializer=default_initializer(), dtype=dtype, name="readout"
         )
 

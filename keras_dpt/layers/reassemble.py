@@ -3,6 +3,7 @@
 import keras
 
 from keras_dpt.layers.initializers import default_initializer
+from keras_dpt.layers.linear import Conv2D
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -28,7 +29,7 @@ class Reassemble(keras.layers.Layer):
         self.channels = channels
         self.factor = factor
         dtype = self.dtype_policy
-        self.projection = keras.layers.Conv2D(
+        self.projection = Conv2D(
             channels, 1, kernel_initializer=default_initializer(), dtype=dtype, name="projection"
         )
         self.resize = None
@@ -45,7 +46,7 @@ class Reassemble(keras.layers.Layer):
             # One pixel of zeros on each side; a strided "same" would pad on one side only and
             # move the map by half a pixel.
             self.pad = keras.layers.ZeroPadding2D(1, dtype=dtype)
-            self.resize = keras.layers.Conv2D(
+            self.resize = Conv2D(
                 channels,
                 3,
                 strides=2,

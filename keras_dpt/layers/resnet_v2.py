@@ -10,13 +10,15 @@ import keras
 from keras import ops
 
 from keras_dpt.layers.initializers import default_initializer
+from keras_dpt.layers.linear import Conv2D
 from keras_dpt.layers.transformer import check_sides
+from keras_dpt.ops import in_place
 
 STANDARDIZATIONS = ("std", "variance")
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
-class WeightStandardizedConv2D(keras.layers.Conv2D):
+class WeightStandardizedConv2D(Conv2D):
     """Convolution whose kernel is brought to zero mean and unit variance per output channel.
 
     Args:
@@ -39,8 +41,8 @@ class WeightStandardizedConv2D(keras.layers.Conv2D):
         super().__init__(filters, kernel_size, strides=strides, **kwargs)
         self.standardization = standardization
 
-    def convolution_op(self, inputs, kernel):
-        return super().convolution_op(inputs, self.standardize(kernel))
+    def convolution_op(self, inputs, kernel, bias=None):
+        return super().convolution_op(inputs, self.standardize(kernel), bias)
 
     def standardize(self, kernel):
         """The kernel `(kh, kw, in, out)` that is convolved with; statistics are population ones."""
@@ -128,7 +130,7 @@ class ResNetStem(keras.layers.Layer):
 
     def call(self, x):
         check_sides(ops.shape(x), 16)
-        return self.pool(ops.relu(self.norm(self.conv(x))))
+        return self.pool(in_place.relu(self.norm(self.conv(x))))
 
     def compute_output_shape(self, input_shape):
         return self.pool.compute_output_shape(self.conv.compute_output_shape(input_shape))
@@ -202,9 +204,9 @@ class Bottleneck(keras.layers.Layer):
 
     def call(self, x):
         shortcut = self.downsample_norm(self.downsample_conv(x)) if self.project else x
-        x = ops.relu(self.norm1(self.conv1(x)))
-        x = ops.relu(self.norm2(self.conv2(x)))
-        return ops.relu(self.norm3(self.conv3(x)) + shortcut)
+        x = in_place.relu(self.norm1(self.conv1(x)))
+        x = in_place.relu(self.norm2(self.conv2(x)))
+        return in_place.relu(in_place.add(self.norm3(self.conv3(x)), shortcut))
 
     def compute_output_shape(self, input_shape):
         return (*self.conv2.compute_output_shape(input_shape)[:-1], self.channels)

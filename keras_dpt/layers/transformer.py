@@ -7,6 +7,8 @@ import keras
 from keras import ops
 
 from keras_dpt.layers.initializers import HostTruncatedNormal, default_initializer
+from keras_dpt.layers.linear import Conv2D, Dense
+from keras_dpt.ops import in_place
 from keras_dpt.ops.gelu import gelu
 from keras_dpt.ops.resize import resize_bilinear
 
@@ -29,7 +31,7 @@ class PatchEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         self.patch_size = patch_size
-        self.projection = keras.layers.Conv2D(
+        self.projection = Conv2D(
             hidden_dim,
             patch_size,
             strides=patch_size,
@@ -277,8 +279,8 @@ class TransformerBlock(keras.layers.Layer):
             layer.build(input_shape)
 
     def call(self, x):
-        x = x + self.attention(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = in_place.add(self.attention(self.norm1(x)), x)
+        return in_place.add(self.mlp(self.norm2(x)), x)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -294,6 +296,4 @@ class TransformerBlock(keras.layers.Layer):
 
 def dense(units, dtype, name):
     """A dense layer that starts as Keras's do."""
-    return keras.layers.Dense(
-        units, kernel_initializer=default_initializer(), dtype=dtype, name=name
-    )
+    return Dense(units, kernel_initializer=default_initializer(), dtype=dtype, name=name)

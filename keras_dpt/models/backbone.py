@@ -7,6 +7,7 @@ from keras_dpt.encoders import ENCODERS
 from keras_dpt.encoders.encoder import freeze_layers_too
 from keras_dpt.layers.feature_fusion import FeatureFusion
 from keras_dpt.layers.initializers import decoder_initializer
+from keras_dpt.layers.linear import Conv2D
 from keras_dpt.layers.readout import make_readout
 from keras_dpt.layers.reassemble import Reassemble
 from keras_dpt.models.from_preset import FromPreset
@@ -75,7 +76,7 @@ class DPTBackbone(FromPreset, keras_hub.models.Backbone):
                     dtype=dtype,
                     name=f"reassemble_{n}",
                 )(x)
-            x = keras.layers.Conv2D(
+            x = Conv2D(
                 fusion_channels,
                 3,
                 padding="same",

@@ -19,5 +19,6 @@ def gelu(x):
     """
     if keras.config.backend() == "torch":
         return ops.gelu(x, approximate=False)  # one fused kernel
-    # TensorFlow's and JAX's own go through `erfc` and take more than twice as long.
-    return x * (0.5 + 0.5 * ops.erf(x * math.sqrt(0.5)))
+    # TensorFlow's and JAX's own go through `erfc` and take more than twice as long. In this order
+    # LiteRT's converter recognises the sum as its GELU; it has no `erf` of its own.
+    return 0.5 * x * (1 + ops.erf(x * math.sqrt(0.5)))

@@ -16,6 +16,8 @@ SIZES = [
     ((8, 9), (3, 4)),
     ((1, 4), (3, 1)),
     ((24, 24), (22, 76)),  # ViT positions for KITTI
+    ((96, 65), (192, 130)),  # in bands, the last of which is cut
+    ((100, 70), (133, 64)),
 ]
 
 

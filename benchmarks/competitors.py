@@ -1,0 +1,216 @@
+"""What is timed: our networks and those that a user would take instead, each in its own process.
+
+`python benchmarks/competitors.py '{"library": "keras_dpt", ...}'` builds one network with random
+weights, then answers requests: a line of JSON in, a line of JSON out. `contest.Competitor` is the
+other end of the pipe.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+
+# Width, depth and channels of each preset, in the words of transformers' `DPTConfig`.
+SHAPES = {
+    "dpt_base": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "backbone_out_indices": [2, 5, 8, 11],
+        "neck_hidden_sizes": [96, 192, 384, 768],
+    },
+    "dpt_large": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "backbone_out_indices": [5, 11, 17, 23],
+        "neck_hidden_sizes": [256, 512, 1024, 1024],
+    },
+    "dpt_hybrid": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "backbone_out_indices": [2, 5, 8, 11],
+        "neck_hidden_sizes": [256, 512, 768, 768],
+        "is_hybrid": True,
+    },
+}
+
+
+class KerasDPT:
+    """`keras_dpt.DPTDepth` on the backend that `KERAS_BACKEND` names."""
+
+    def __init__(self, preset, dtype="float32", training=False, **_):
+        import keras
+
+        import keras_dpt
+        from keras_dpt.presets import read_preset
+
+        policy = {"bfloat16": "bfloat16", "float16": "float16"}.get(dtype, "float32")
+        if training and policy != "float32":
+            policy = f"mixed_{dtype}"
+        self.keras = keras
+        self.model = keras_dpt.DPTDepth.from_architecture(read_preset(preset), dtype=policy)
+        if training:
+            self.model.compile(
+                keras.optimizers.Adam(1e-5), loss="mean_absolute_error", metrics=None
+            )
+            self.model.preprocessor = None
+
+    def inputs(self, images):
+        return images
+
+    def predict(self, images):
+        # As `predict_images` does: the images are already what the network takes.
+        return self.keras.Model.predict_on_batch(self.model, images)
+
+    def train(self, images, targets):
+        return float(self.keras.Model.train_on_batch(self.model, images, targets))
+
+    def parameters(self):
+        return self.model.count_params()
+
+
+class Transformers:
+    """`transformers.DPTForDepthEstimation` on PyTorch, eager or compiled."""
+
+    def __init__(self, preset, dtype="float32", training=False, compiled=False, **_):
+        import torch
+        from transformers import DPTConfig, DPTForDepthEstimation
+
+        self.torch = torch
+        config = DPTConfig(image_size=384, patch_size=16, fusion_hidden_size=256, **SHAPES[preset])
+        self.model = DPTForDepthEstimation(config).to(getattr(torch, dtype))
+        self.model.train(training)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-5) if training else None
+        self.call = torch.compile(self.model) if compiled else self.model
+
+    def inputs(self, images):
+        x = self.torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous()
+        return x.to(self.model.dtype)
+
+    def predict(self, images):
+        with self.torch.inference_mode():
+            return self.call(images).predicted_depth.float().numpy()
+
+    def train(self, images, targets):
+        self.optimizer.zero_grad()
+        targets = self.torch.from_numpy(targets[..., 0])
+        loss = (self.call(images).predicted_depth - targets).abs().mean()
+        loss.backward()
+        self.optimizer.step()
+        return float(loss)
+
+    def parameters(self):
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+class KerasHubDecoder:
+    """keras-hub's DPT decoder, that of DepthAnything, behind the cheapest encoder that fits it."""
+
+    def __init__(self, **_):
+        import keras
+        import keras_hub
+
+        # Four blocks on 24 x 24 tokens of width 768: the least that gives the decoder its maps.
+        encoder = keras_hub.models.DINOV2Backbone(
+            14, 4, 768, 12, 768, num_register_tokens=0, image_shape=(336, 336, 3)
+        )
+        backbone = keras_hub.models.DepthAnythingBackbone(
+            encoder,
+            patch_size=14,
+            backbone_hidden_dim=768,
+            reassemble_factors=[4, 2, 1, 0.5],
+            neck_hidden_dims=[96, 192, 384, 768],
+            fusion_hidden_dim=256,
+            head_hidden_dim=32,
+            head_in_index=-1,
+            feature_keys=["Stage1", "Stage2", "Stage3", "Stage4"],
+        )
+        self.keras, self.model = keras, backbone
+
+    inputs = KerasDPT.inputs
+    predict = KerasDPT.predict
+    parameters = KerasDPT.parameters
+
+
+class KerasDPTDecoder:
+    """Our decoder behind the same cheap encoder: four blocks on 24 x 24 tokens of width 768."""
+
+    def __init__(self, **_):
+        import keras
+
+        import keras_dpt
+        from keras_dpt.encoders import ViTEncoder
+
+        encoder = ViTEncoder(4, 768, 12, 768, patch_size=14, out_indices=(0, 1, 2, 3))
+        backbone = keras_dpt.DPTBackbone(
+            encoder, readout="ignore", reassemble_channels=(96, 192, 384, 768), fusion_channels=256
+        )
+        self.keras, self.model = keras, keras_dpt.DPTDepth(backbone)
+
+    inputs = KerasDPT.inputs
+    predict = KerasDPT.predict
+    parameters = KerasDPT.parameters
+
+
+LIBRARIES = {
+    "keras_dpt": KerasDPT,
+    "transformers": Transformers,
+    "keras_dpt_decoder": KerasDPTDecoder,
+    "keras_hub_decoder": KerasHubDecoder,
+}
+
+
+def peak_memory():
+    """Most bytes of memory this process has ever held."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def flops(competitor, images):
+    """Floating-point operations of one prediction: twice the products of all linear layers."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        competitor.predict(images)
+    return counter.get_total_flops()
+
+
+def answer(competitor, request):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    shape = (request["batch"], *request["size"])
+    images = competitor.inputs(rng.uniform(-1, 1, (*shape, 3)).astype("float32"))
+    if request["do"] == "flops":
+        return {"flops": flops(competitor, images)}
+    work, arguments = competitor.predict, [images]
+    if request["do"] == "train":
+        work = competitor.train
+        arguments.append(rng.uniform(0, 2, (*shape, 1)).astype("float32"))
+    times = []
+    for _ in range(request.get("times", 1)):
+        started = time.perf_counter()
+        work(*arguments)
+        times.append(time.perf_counter() - started)
+    return {"seconds": times, "peak_memory": peak_memory()}
+
+
+def serve():
+    # What libraries print must not get between the answers.
+    replies, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
+    os.dup2(2, 1)
+    options = json.loads(sys.argv[1])
+    competitor = LIBRARIES[options.pop("library")](**options)
+    ready = {"parameters": int(competitor.parameters()), "peak_memory": peak_memory()}
+    print(json.dumps(ready), file=replies, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(competitor, json.loads(line))), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    serve()

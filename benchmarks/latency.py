@@ -1,0 +1,97 @@
+"""Latency, throughput and memory beside transformers on PyTorch, all in one run.
+
+    python benchmarks/latency.py --presets dpt_base --batches 1 4 --json latency.json
+
+Random weights; no network is needed. Competitors are processes of their own that take turns, so
+that other load on the machine hits all alike; medians and ratios are printed. "share" is the
+network's own floating-point rate over the machine's best matrix product (see `contest.py`).
+"""
+
+import argparse
+from contextlib import ExitStack
+
+from contest import BACKENDS, Competitor, count_flops, matrix_rate, save, table, take_turns
+
+COLUMNS = {
+    "preset": ("preset", ""),
+    "dtype": ("dtype", ""),
+    "batch": ("batch", "d"),
+    "name": ("network", ""),
+    "milliseconds": ("ms", ".0f"),
+    "images_per_second": ("images/s", ".2f"),
+    "ratio": ("times as fast", ".2f"),
+    "share": ("share of matrix rate", ".0%"),
+    "peak_megabytes": ("peak MB", ".0f"),
+}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--presets", nargs="+", default=["dpt_base", "dpt_hybrid", "dpt_large"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16])
+    parser.add_argument("--dtypes", nargs="+", default=["float32"])
+    parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=BACKENDS)
+    parser.add_argument("--size", nargs=2, type=int, default=[384, 384], metavar=("H", "W"))
+    parser.add_argument("--compiled", action="store_true", help="torch.compile transformers, too")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", help="write the figures there as well")
+    return parser.parse_args()
+
+
+def contestants(args, preset, dtype):
+    """transformers in float32 and in `dtype`, then ours on each backend."""
+    makers = []
+    if not preset.startswith("dpt_mini"):  # transformers has no such architecture
+        eager = {"preset": preset, "threads": args.threads}
+        makers.append(("transformers", "transformers", eager))
+        if dtype != "float32":
+            makers.append((f"transformers {dtype}", "transformers", eager | {"dtype": dtype}))
+        if args.compiled:
+            options = eager | {"dtype": dtype, "compiled": True}
+            makers.append(("transformers compiled", "transformers", options))
+    for backend in args.backends:
+        options = {"backend": backend, "preset": preset, "dtype": dtype, "threads": args.threads}
+        makers.append((f"keras_dpt {backend}", "keras_dpt", options))
+    return makers
+
+
+def rows_of(args, preset, dtype, batch, rate):
+    flops = batch * count_flops(preset, args.size)
+    with ExitStack() as stack:
+        competitors = [
+            stack.enter_context(Competitor(name, library, **options))
+            for name, library, options in contestants(args, preset, dtype)
+        ]
+        rows = take_turns(competitors, args.rounds, batch=batch, size=args.size)
+    for row in rows:
+        row |= {
+            "preset": preset,
+            "dtype": "float32" if row["name"] == "transformers" else dtype,
+            "batch": batch,
+            "milliseconds": 1000 * row["seconds"],
+            "images_per_second": batch / row["seconds"],
+            "ratio": rows[0]["seconds"] / row["seconds"],
+            "peak_megabytes": row["peak_memory"] / 1e6,
+        }
+        if row["name"].startswith("keras_dpt"):
+            row["share"] = flops / row["seconds"] / rate
+    return rows
+
+
+def main():
+    args = parse_arguments()
+    rows = []
+    rates = {dtype: matrix_rate(dtype, args.threads) for dtype in args.dtypes}
+    for dtype, rate in rates.items():
+        print(f"best matrix product in {dtype}: {rate / 1e9:.0f} GFLOP/s")
+        for preset in args.presets:
+            for batch in args.batches:
+                new = rows_of(args, preset, dtype, batch, rate)
+                print(table(new, COLUMNS), flush=True)
+                rows += new
+    save(args.json, rows, matrix_rates=rates)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Dense layers and convolutions of the networks: Keras's, on each backend in its fastest form.
+
+Weights, configs and results are those of `keras.layers`; only the way to the same sums differs.
+"""
+
+import functools
+import platform
+from pathlib import Path
+
+import keras
+from keras import ops
+
+
+class Conv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D`, on PyTorch without the copies that Keras makes around it.
+
+    Keras's maps are `(B, H, W, C)`. PyTorch reads such memory as it is, as `(B, C, H, W)` in its
+    memory format "channels last"; Keras copies input and kernel there and back, which takes as long
+    as a fifth of DPT's convolutions.
+
+    Args, inputs and returns: as in `keras.layers.Conv2D`, with `data_format="channels_last"`.
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        _keep_outputs_first(self._kernel, (3, 2, 0, 1))
+
+    def call(self, inputs):
+        x = self.convolution_op(inputs, self.kernel, self.bias if self.use_bias else None)
+        return x if self.activation is None else self.activation(x)
+
+    def convolution_op(self, inputs, kernel, bias=None):
+        padding = self._torch_padding()
+        if padding is not None:
+            return _torch_convolution(inputs, kernel, bias, self.strides, padding)
+        x = super().convolution_op(inputs, kernel)
+        return x if bias is None else x + bias
+
+    def _torch_padding(self):
+        """Zeros on each side, or `None` where Keras's own way has to be taken."""
+        plain = self.groups == 1 and self.dilation_rate == (1, 1)
+        if keras.config.backend() != "torch" or not plain:
+            return None
+        if self.padding == "valid":
+            return 0
+        # "Same" is symmetric for odd kernels without stride only.
+        odd = all(side % 2 for side in self.kernel_size)
+        if self.padding == "same" and self.strides == (1, 1) and odd:
+            return tuple(side // 2 for side in self.kernel_size)
+        return None
+
+
+class Dense(keras.layers.Dense):
+    """`keras.layers.Dense` as the product of two matrices, whatever the rank of its input.
+
+    TensorFlow joins product and bias only then. PyTorch's float32 product is MKL's, which leaves
+    half of an AMD processor's vector units unused; there it runs as a 1x1 convolution, which is
+    oneDNN's.
+
+    Args, inputs and returns: as in `keras.layers.Dense`.
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        _keep_outputs_first(self._kernel, (1, 0))
+
+    def call(self, inputs, training=None):
+        product = {"torch": _torch_dense, "tensorflow": _tensorflow_dense}.get(
+            keras.config.backend()
+        )
+        if product is None:
+            return super().call(inputs, training=training)
+        x = product(inputs, self.kernel, self.bias if self.use_bias else None)
+        return x if self.activation is None else self.activation(x)
+
+
+def _keep_outputs_first(kernel, order):
+    """Store a kernel of PyTorch in the memory order of its own layers, with the shape of Keras's.
+
+    Without this, each call would reorder the weights. `assign` and optimizers write into the same
+    memory and so keep the order.
+
+    Args:
+        kernel: a `keras.Variable`.
+        order: the axes of the kernel in PyTorch's memory, outputs first.
+    """
+    if keras.config.backend() != "torch":
+        return
+    import torch
+
+    shape = torch.Size(kernel.shape[axis] for axis in order)
+    data = kernel.value.data.permute(*order)
+    form = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+    inverse = [order.index(axis) for axis in range(len(order))]
+    kernel.value.data = data.contiguous(memory_format=form).permute(*inverse)
+
+
+def _torch_convolution(inputs, kernel, bias, strides, padding):
+    """Convolution of `(B, H, W, C)` with `(kh, kw, C, D)`: `(B, H', W', D)`."""
+    import torch.nn.functional as F
+
+    inputs, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
+    bias = None if bias is None else ops.convert_to_tensor(bias)
+    x = F.conv2d(inputs.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), bias, strides, padding)
+    return x.permute(0, 2, 3, 1)
+
+
+def _tensorflow_dense(inputs, kernel, bias):
+    """Product of `(..., C)` with `(C, D)`: `(..., D)`."""
+    import tensorflow as tf
+
+    inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
+    x = tf.matmul(tf.reshape(inputs, (-1, inputs.shape[-1])), kernel)
+    x = x if bias is None else tf.nn.bias_add(x, tf.convert_to_tensor(bias))
+    outputs = tf.reshape(x, tf.concat([tf.shape(inputs)[:-1], kernel.shape[1:]], 0))
+    outputs.set_shape([*inputs.shape[:-1], kernel.shape[1]])
+    return outputs
+
+
+def _torch_dense(inputs, kernel, bias):
+    """Product of `(..., C)` with `(C, D)`: `(..., D)`."""
+    import torch
+    import torch.nn.functional as F
+
+    inputs, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
+    bias = None if bias is None else ops.convert_to_tensor(bias)
+    on_processor = inputs.device.type == "cpu" and inputs.dtype == torch.float32
+    # An exported graph runs on other machines, and the detour hides its sizes from `torch.export`.
+    exporting = torch.compiler.is_exporting()
+    if exporting or not (on_processor and _is_amd() and torch.backends.mkldnn.is_available()):
+        return F.linear(inputs, kernel.t(), bias)
+    rows = inputs.reshape(1, -1, 1, inputs.shape[-1])
+    x = _torch_convolution(rows, kernel[None, None], bias, 1, 0)
+    return x.reshape(*inputs.shape[:-1], kernel.shape[1])
+
+
+@functools.cache
+def _is_amd():
+    """Whether the processor is AMD's."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        return "AuthenticAMD" in info.read_text(errors="replace")
+    return "AuthenticAMD" in platform.processor()

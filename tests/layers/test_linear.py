@@ -1,0 +1,71 @@
+import keras
+import numpy as np
+import pytest
+from contracts import differentiable
+from keras import ops
+
+from keras_dpt.layers import linear
+
+CONVOLUTIONS = [
+    {"kernel_size": 3, "padding": "same"},
+    {"kernel_size": 1, "activation": "relu"},
+    {"kernel_size": 3, "strides": 2},
+    {"kernel_size": 7, "strides": 2, "padding": "same", "use_bias": False},
+    {"kernel_size": (1, 3), "padding": "same", "dilation_rate": 2},
+    {"kernel_size": 3, "groups": 2},
+    {"kernel_size": 2, "padding": "same"},
+]
+
+
+def maps(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+def assert_equal_twins(ours, keras_layer, x):
+    """The two layers have the same outputs and gradients from the same weights."""
+    results = []
+    for layer in (ours, keras_layer):
+        layer.build(x.shape)
+        for seed, variable in enumerate(layer.variables, 1):
+            variable.assign(np.random.default_rng(seed).normal(size=variable.shape))
+
+        def total(x, layer=layer):
+            return ops.sum(ops.sin(layer(x)))
+
+        results.append((ops.convert_to_numpy(layer(x)), *differentiable(total)(x)))
+    for mine, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
+def test_convolution_is_that_of_keras(options):
+    assert_equal_twins(
+        linear.Conv2D(6, **options), keras.layers.Conv2D(6, **options), maps(2, 9, 11, 4)
+    )
+
+
+@pytest.mark.parametrize("amd", [True, False])
+@pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (2, 3, 5, 4)])
+def test_dense_is_that_of_keras(shape, amd, monkeypatch):
+    if keras.config.backend() != "torch" and amd:
+        pytest.skip("only PyTorch's depends on the processor")
+    monkeypatch.setattr(linear, "_is_amd", lambda: amd)
+    options = {"units": 3, "activation": "tanh"}
+    assert_equal_twins(linear.Dense(**options), keras.layers.Dense(**options), maps(*shape))
+
+
+def test_half_precision():
+    layer = linear.Dense(8, dtype="bfloat16")
+    assert keras.backend.standardize_dtype(layer(maps(2, 3, 4)).dtype) == "bfloat16"
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="memory order is PyTorch's")
+def test_kernels_stay_in_the_order_of_torch():
+    layer = linear.Conv2D(6, 3)
+    layer.build((1, 8, 8, 4))
+    layer.set_weights([np.ones((3, 3, 4, 6)), np.ones(6)])
+    import torch
+
+    kernel = layer._kernel.value
+    assert tuple(kernel.shape) == (3, 3, 4, 6)
+    assert kernel.permute(3, 2, 0, 1).is_contiguous(memory_format=torch.channels_last)
