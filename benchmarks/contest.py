@@ -31,7 +31,7 @@ class Competitor:
 
     def __init__(self, name, library, backend="torch", threads=2, **options):
         self.name = name
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
         environment = os.environ | {
             "KERAS_BACKEND": backend,
             "OMP_NUM_THREADS": str(threads),
@@ -70,6 +70,7 @@ class Competitor:
     def __exit__(self, *_):
         self.process.stdin.close()
         self.process.wait()
+        self.errors.close()
 
 
 def take_turns(competitors, rounds, warm_up=2, **request):

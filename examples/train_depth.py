@@ -24,8 +24,8 @@ from keras_dpt import DPTDepth, datasets, losses, training
 from keras_dpt.presets import read_preset
 from keras_dpt.weights.half_precision import store_in_half_precision
 
-# Half of a picture's sides or more. The paper's own is `datasets.PAPER_DEPTH`.
-WINDOWS = datasets.Augmentation(rescale=(1.0, 2.0), stretch=(0.8, 1.25), color=(0.85, 1.15))
+# Two thirds of a picture's sides or more. The paper's own is `datasets.PAPER_DEPTH`.
+WINDOWS = datasets.Augmentation(rescale=(1.0, 1.5), stretch=(0.8, 1.25), color=(0.85, 1.15))
 
 
 def parse_arguments():

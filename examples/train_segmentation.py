@@ -85,7 +85,7 @@ def compile_model(model, args, steps):
         )
         model.compile(optimizer)
     else:
-        model.compile(steps=steps)
+        model.compile(learning_rate=args.learning_rate, steps=steps)
 
 
 def run(args):

@@ -11,10 +11,11 @@ from keras_dpt.layers.heads import DepthHead, InverseToDepth
 from keras_dpt.losses.depth import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
 from keras_dpt.metrics.depth import AbsRel, Delta1
 from keras_dpt.models.backbone import DPTBackbone
-from keras_dpt.models.task import DPTTask, check_arguments
-from keras_dpt.pictures import resize
+from keras_dpt.models.task import DPTTask, check_arguments, check_images, with_source
+from keras_dpt.pictures import read_image, resize
 from keras_dpt.preprocessor import DPTDepthPreprocessor
 from keras_dpt.training.optimizers import DEPTH_RATES, optimizer_with_rates
+from keras_dpt.windows import blend, check_side
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -122,6 +123,48 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         keras_hub.models.Task.compile(
             self, optimizer=optimizer, loss=loss, metrics=metrics, **kwargs
         )
+
+    def predict_images(self, images, batch_size=4, sliding_window=None):
+        """Estimate the depth of photos of any sizes.
+
+        Args:
+            images: list of what `predict_image` takes.
+            batch_size: the most images that go through the network at once.
+            sliding_window: look at windows of this side, in pixels of the photo, besides the whole:
+                finds details that shrinking a large photo would lose, and needs no more memory
+                than a few windows. The whole decides what is near and far: each window is brought
+                onto it by least squares in inverse depth, and windows fade into each other.
+
+        Returns:
+            List of `DepthMap`s of the photos' sizes, in the order of `images`.
+
+        Raises:
+            keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
+        """
+        check_side(sliding_window)
+        if sliding_window is None:
+            return super().predict_images(images, batch_size)
+        check_images(images, batch_size)
+        photos = [read_image(image) for image in images]
+        maps = (self._look_closely(x, batch_size, sliding_window) for x in photos)
+        return [with_source(depth, image) for depth, image in zip(maps, images, strict=True)]
+
+    def _look_closely(self, pixels, batch_size, side):
+        """`DepthMap` of one photo `(H, W, 3)`, from a look at the whole and at windows of it."""
+        converter = self.converter_of_photos()
+        is_metric = self.kind == "metric_depth"
+
+        def inverse_depths(pictures):
+            maps = [None] * len(pictures)
+            inputs = [converter.convert(picture) for picture in pictures]
+            for i, output in self.network_outputs(inputs, batch_size):
+                depth = self.postprocess(output, pictures[i].shape[:2]).values
+                maps[i] = 1 / np.maximum(depth, 1e-8) if is_metric else depth
+            return maps
+
+        (whole,) = inverse_depths([pixels])
+        values = blend(whole, side, lambda places: inverse_depths([pixels[p] for p in places]))
+        return DepthMap(1 / values if is_metric else values, self.kind)
 
     def postprocess(self, output, size):
         """Make a `DepthMap` of `size` `(height, width)` from one output of the network `(h, w, 1)`.

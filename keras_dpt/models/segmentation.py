@@ -5,7 +5,7 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from keras_dpt.errors import LabelError
+from keras_dpt.errors import LabelError, TrainingError
 from keras_dpt.image_converter import DPTImageConverter
 from keras_dpt.label_map import (
     LabelMap,
@@ -23,6 +23,7 @@ from keras_dpt.models.task import DPTTask, check_arguments, check_images, with_s
 from keras_dpt.ops.resize import resize_like
 from keras_dpt.pictures import read_image
 from keras_dpt.preprocessor import DPTSegmentationPreprocessor
+from keras_dpt.windows import check_side, windows
 
 # Multi-scale inference of the paper, together with flipping.
 PAPER_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -139,23 +140,40 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             "auxiliary": self.auxiliary_head(pyramid["P2"], training=True),
         }
 
-    def compile(self, optimizer="auto", loss="auto", *, metrics="auto", steps=None, **kwargs):
+    def compile(
+        self,
+        optimizer="auto",
+        loss="auto",
+        *,
+        metrics="auto",
+        learning_rate=None,
+        steps=None,
+        **kwargs,
+    ):
         """Configure training, with the paper's defaults.
 
         Args:
-            optimizer: "auto" is SGD with momentum 0.9 and learning rate 0.002, which falls to 0
-                over `steps` as (1 - step / steps) ** 0.9, or stays if `steps` is not given.
+            optimizer: "auto" is SGD with momentum 0.9.
             loss: "auto" is `SegmentationLoss`. Whatever it is, the auxiliary head's is added to it
                 with `auxiliary_weight`.
             metrics: "auto" is `MeanIoU` and `PixelAccuracy`.
+            learning_rate: of the automatic optimizer, 0.002 by default. It falls to 0 over `steps`
+                as (1 - step / steps) ** 0.9, or stays if `steps` is not given.
             steps: how many batches the training will have in all.
             **kwargs: as in `keras.Model.compile`.
+
+        Raises: TrainingError: (a ValueError) `learning_rate` beside an optimizer.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
-            rate = 0.002
+            rate = 0.002 if learning_rate is None else learning_rate
             if steps is not None:
                 rate = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0, power=0.9)
             optimizer = keras.optimizers.SGD(rate, momentum=0.9)
+        elif learning_rate is not None:
+            raise TrainingError(
+                "`learning_rate` is for the automatic optimizer: give one of both. Received also "
+                f"optimizer={optimizer!r}."
+            )
         if isinstance(loss, str) and loss == "auto":
             loss = SegmentationLoss(self.ignore_index)
         if isinstance(metrics, str) and metrics == "auto":
@@ -209,12 +227,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         scales = (scales,) if isinstance(scales, int | float) else tuple(scales)
         if not scales or not all(scale > 0 for scale in scales):
             raise ValueError(f"`scales` has to be numbers above 0; received {scales}.")
-        if sliding_window is not None and not (
-            isinstance(sliding_window, int) and sliding_window >= 32
-        ):
-            raise ValueError(
-                f"`sliding_window` has to be at least 32, one number; received {sliding_window}."
-            )
+        check_side(sliding_window)
         if scales == (1.0,) and not flip and sliding_window is None:
             return super().predict_images(images, batch_size)
         check_images(images, batch_size)
@@ -363,27 +376,6 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
                 f"Labels have to be classes from 0 to {self.num_classes - 1}, or "
                 f"{self.ignore_index} where unknown; received {labels[wrong][0]}. Renumber them."
             )
-
-
-def windows(length, side):
-    """Where windows lie along one axis, and which part of it each one labels.
-
-    Args:
-        length: of the axis, in pixels.
-        side: of a window; `None` for one window as long as the axis.
-
-    Returns: list of pairs of slices. Windows are `side` long (or the axis, if that is shorter) and
-        overlap by a third or more; their parts, cut in the middle of overlaps, make up the axis.
-    """
-    side = length if side is None else min(side, length)
-    count = 1 if side == length else 1 + -(-(length - side) // max(1, side * 2 // 3))
-    starts = [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
-    cuts = [(a + side + b) // 2 for a, b in zip(starts, starts[1:], strict=False)]
-    edges = [0, *cuts, length]
-    return [
-        (slice(start, start + side), slice(*part))
-        for start, part in zip(starts, zip(edges, edges[1:], strict=False), strict=True)
-    ]
 
 
 def _softmax(logits):

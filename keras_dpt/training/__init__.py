@@ -7,7 +7,7 @@ from keras_dpt.training.distribution import (
     is_main_process,
     shard,
 )
-from keras_dpt.training.metric import to_metric
+from keras_dpt.training.metric import fit_metric, to_metric
 from keras_dpt.training.optimizers import OptimizersByPath, optimizer_with_rates, warmup_cosine
 from keras_dpt.training.scratch import lift_outputs, linear_head
 from keras_dpt.training.sheet import contact_sheet
@@ -22,6 +22,7 @@ __all__ = [
     "contact_sheet",
     "distributed",
     "fit_in_stages",
+    "fit_metric",
     "is_main_process",
     "lift_outputs",
     "linear_head",

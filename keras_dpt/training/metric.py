@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_dpt.alignment import align_scale_shift
 from keras_dpt.errors import DepthError, TrainingError
+from keras_dpt.losses.depth import ScaleInvariantLogLoss
 
 
 def to_metric(model, data, method="least_squares", batch_size=8):
@@ -55,6 +56,28 @@ def to_metric(model, data, method="least_squares", batch_size=8):
             "Train it on them as a relative model first."
         )
     return _metric_model(model, scale, shift, farthest)
+
+
+def fit_metric(model, batches, alignment_data=None, learning_rate=None, **fit_options):
+    """Fine-tune a relative model to metric depth in one call: `to_metric`, then `fit`.
+
+    Args:
+        model: a `DPTDepth` of kind "relative_inverse_depth".
+        batches: training data, `(image, depth in metres[, sample_weight])`, whatever `fit` takes;
+            of the size that `model.preprocessor.image_size` says.
+        alignment_data: what `to_metric` takes; `batches` themselves if they are indexable and this
+            is not given. Better not augmented: stretching a picture is no change of its depth.
+        learning_rate: as in `DPTDepth.compile`.
+        **fit_options: as in `keras.Model.fit`, such as `epochs`, `validation_data`, `callbacks`.
+
+    Returns: the trained `DPTDepth` of kind "metric_depth"; its `history` is `fit`'s. The loss was
+        the root of the scale-invariant log loss with a variance focus of 0.85.
+    Raises: TrainingError: (a ValueError) as in `to_metric`.
+    """
+    metric = to_metric(model, batches if alignment_data is None else alignment_data)
+    metric.compile(loss=ScaleInvariantLogLoss(0.85, root=True), learning_rate=learning_rate)
+    metric.fit(batches, **fit_options)
+    return metric
 
 
 def _metric_model(model, scale, shift, farthest):

@@ -19,7 +19,7 @@ from keras_dpt.label_map import check_class_names, check_palette, default_palett
 from keras_dpt.labelling import label_pixels
 from keras_dpt.losses import SegmentationLoss
 from keras_dpt.metrics import MeanIoU, PixelAccuracy
-from keras_dpt.models.segmentation import PAPER_SCALES, DPTSegmentation, windows
+from keras_dpt.models.segmentation import PAPER_SCALES, DPTSegmentation
 from keras_dpt.preprocessor import DPTSegmentationPreprocessor
 from keras_dpt.presets import preset_names, read_preset
 
@@ -436,28 +436,6 @@ def test_one_scale_of_one_is_the_plain_way(model):
     looked = model._look(photo, 1, (1.0,), False, None)
     assert np.mean(plain.labels != looked.labels) < 0.005
     np.testing.assert_allclose(plain.confidence, looked.confidence, atol=1e-4)
-
-
-def test_windows_by_hand():
-    assert windows(100, None) == windows(100, 200) == windows(100, 100)
-    assert windows(100, None) == [(slice(0, 100), slice(0, 100))]
-    assert windows(150, 100) == [
-        (slice(0, 100), slice(0, 75)),
-        (slice(50, 150), slice(75, 150)),
-    ]
-
-
-@pytest.mark.parametrize("length, side", [(101, 100), (1000, 96), (4000, 480), (97, 32), (64, 33)])
-def test_windows_cover_overlap_and_own(length, side):
-    found = windows(length, side)
-    assert found[0][0].start == 0 and found[-1][0].stop == length
-    owned = [i for _, part in found for i in range(part.start, part.stop)]
-    assert owned == list(range(length))
-    for (window, part), (following, _) in zip(found, found[1:], strict=False):
-        assert window.stop - window.start == side
-        assert window.stop - following.start >= side // 3
-        margin = window.stop - part.stop  # nobody answers for pixels at a window's inner border
-        assert margin >= side // 6 - 1
 
 
 def test_sliding_windows_are_photos_of_their_own(model):

@@ -6,7 +6,7 @@ from keras import ops
 from keras_dpt import DPTDepth, losses
 from keras_dpt.datasets import Batches, Source
 from keras_dpt.errors import TrainingError
-from keras_dpt.training import to_metric
+from keras_dpt.training import fit_metric, to_metric
 
 SIZE = (32, 64)
 PHOTOS = list(tiny.photos(4, *SIZE))
@@ -43,6 +43,18 @@ def test_average_of_the_alignments_is_baked_in(model, outputs, tmp_path):
     assert (again.kind, again.scale, again.shift) == (metric.kind, metric.scale, metric.shift)
     for a, b in zip(again.get_weights(), metric.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_one_call_aligns_and_trains():
+    """What is left of the truth after alignment, a slope from left to right, is learnt."""
+    model = tiny.depth(preprocessor=tiny.preprocessor(SIZE))
+    slope = np.linspace(0.8, 1.25, SIZE[1])
+    depths = [slope / (0.03 * x.values + 0.2) for x in model.predict_images(PHOTOS)]
+    batches = Batches(source(depths), SIZE, 4, "depth", augment=False)
+    metric = fit_metric(model, batches, learning_rate=2e-3, epochs=8, verbose=0)
+    assert metric.kind == "metric_depth"
+    course = metric.history.history["loss"]
+    assert course[-1] < 0.9 * course[0]
 
 
 def test_batches_say_the_same_as_their_source(model, outputs):
