@@ -73,6 +73,10 @@ class Dense(keras.layers.Dense):
         x = product(inputs, self.kernel, self.bias if self.use_bias else None)
         return x if self.activation is None else self.activation(x)
 
+    def quantize(self, mode=None, type_check=True, config=None):
+        """As in Keras, which quantises no subclasses of its layers unless told to."""
+        super().quantize(mode, type_check=False, config=config)
+
 
 def _keep_outputs_first(kernel, order):
     """Store a kernel of PyTorch in the memory order of its own layers, with the shape of Keras's.

@@ -14,7 +14,8 @@ class SegmentationLoss(keras.losses.Loss):
     The mean is over all valid pixels of the batch, as in the original, so a pixel counts the same
     in a picture full of labels and in one with few. Pixels labelled `ignore_index` and pixels of
     sample weight 0 are not valid: they change neither the loss nor its gradient. A batch without
-    any valid pixel has loss 0 and gradient 0.
+    any valid pixel has loss 0 and gradient 0. With `tf.distribute` or PyTorch's DDP each device
+    averages over its own part of the batch; with `keras.distribution` it is the whole batch.
 
     Args:
         ignore_index: label of pixels whose class is unknown.

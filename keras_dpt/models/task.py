@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
+from keras_dpt.errors import TrainingError
 from keras_dpt.image_converter import DPTImageConverter
 from keras_dpt.models.from_preset import FromPreset
 from keras_dpt.pictures import read_image
@@ -48,6 +49,7 @@ class DPTTask(FromPreset):
             return super().fit(x, y, batch_size, sample_weight, **kwargs)
         shuffle = not getattr(x, "shuffles_itself", False) if shuffle is None else shuffle
         if not isinstance(x, keras.utils.PyDataset) and not _is_stream(x):
+            _check_arrays(x, y)
             if validation_split and validation_data is None:
                 cut = int(len(x) * (1 - validation_split))
                 data = [(a, a) if a is None else (a[:cut], a[cut:]) for a in (x, y, sample_weight)]
@@ -225,6 +227,22 @@ def _weights_kept(model):
 def _is_stream(x):
     """Whether `x` is a `tf.data.Dataset` or one of Grain's."""
     return hasattr(x, "map") and hasattr(x, "batch")
+
+
+def _check_arrays(x, y):
+    """Raise a TrainingError unless `x` are images and there are as many targets `y`."""
+    if x is not None and not hasattr(x, "shape") and not isinstance(x, list | tuple):
+        raise TrainingError(
+            "`fit` takes arrays, `tf.data.Dataset`s, Grain's datasets and "
+            f"`keras.utils.PyDataset`s; received {type(x).__name__}."
+        )
+    if x is None or not len(x):
+        raise TrainingError("`fit` was given no images.")
+    if y is None or len(y) != len(x):
+        raise TrainingError(
+            f"`fit` needs one target `y` for each of the {len(x)} images `x`; received "
+            f"{'none' if y is None else len(y)}."
+        )
 
 
 class _Arrays(keras.utils.PyDataset):

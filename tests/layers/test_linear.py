@@ -54,6 +54,17 @@ def test_dense_is_that_of_keras(shape, amd, monkeypatch):
     assert_equal_twins(linear.Dense(**options), keras.layers.Dense(**options), maps(*shape))
 
 
+def test_dense_can_be_quantized():
+    layer = linear.Dense(16)
+    x = maps(8, 32)
+    layer.build(x.shape)
+    expected = ops.convert_to_numpy(layer(x))
+    layer.quantize("int8")
+    assert keras.backend.standardize_dtype(layer._kernel.dtype) == "int8"
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, atol=0.1)
+    assert not np.allclose(ops.convert_to_numpy(layer(x)), expected, atol=1e-5)
+
+
 def test_half_precision():
     layer = linear.Dense(8, dtype="bfloat16")
     assert keras.backend.standardize_dtype(layer(maps(2, 3, 4)).dtype) == "bfloat16"

@@ -4,6 +4,7 @@ import pytest
 import tiny
 from keras import ops
 
+from keras_dpt.errors import TrainingError
 from keras_dpt.models.task import _Arrays
 
 
@@ -41,6 +42,21 @@ def test_arrays_are_shuffled_anew_each_epoch(pairs):
 def test_arrays_may_be_tensors(pairs):
     batches = _Arrays((ops.convert_to_tensor(pairs[1]), None, None), batch_size=4)
     np.testing.assert_array_equal(batches[1][0], [8, 10, 12, 14])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda x, y: (x, None), "one target `y` for each of the 4 images `x`; received none"),
+        (lambda x, y: (x, y[:3]), "4 images `x`; received 3"),
+        (lambda x, y: (x[:0], y[:0]), "no images"),
+        (lambda x, y: (iter(x), y), "takes arrays, .*; received"),
+    ],
+)
+def test_what_fit_cannot_take_is_named(data, message, trained):
+    x, y = tiny.photos(4, 32, 32), np.ones((4, 32, 32, 1), "float32")
+    with pytest.raises(TrainingError, match=message):
+        trained[0].fit(*data(x, y))
 
 
 @pytest.fixture(scope="module")
