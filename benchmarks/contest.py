@@ -78,7 +78,8 @@ def take_turns(competitors, rounds, warm_up=2, **request):
 
     Args: competitors: list of `Competitor`. rounds: measurements of each. warm_up: calls before
         them. **request: what `Competitor.ask` takes.
-    Returns: list of dicts, one each: `seconds` (median), `fastest`, `peak_memory`.
+    Returns: list of dicts: `seconds` (median), `fastest`, `peak_memory` of the process and
+        `network_memory`, which leaves out what the libraries took when they were imported.
     """
     for competitor in competitors:
         competitor.ask(times=warm_up, **request)
@@ -92,6 +93,7 @@ def take_turns(competitors, rounds, warm_up=2, **request):
             "seconds": statistics.median(x["seconds"][0] for x in mine),
             "fastest": min(x["seconds"][0] for x in mine),
             "peak_memory": mine[-1]["peak_memory"],
+            "network_memory": mine[-1]["peak_memory"] - competitor.ready["import_memory"],
         }
         for competitor, mine in zip(competitors, answers, strict=True)
     ]

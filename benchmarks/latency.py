@@ -22,6 +22,7 @@ COLUMNS = {
     "ratio": ("times as fast", ".2f"),
     "share": ("share of matrix rate", ".0%"),
     "peak_megabytes": ("peak MB", ".0f"),
+    "network_megabytes": ("of it after import", ".0f"),
 }
 
 
@@ -73,6 +74,7 @@ def rows_of(args, preset, dtype, batch, rate):
             "images_per_second": batch / row["seconds"],
             "ratio": rows[0]["seconds"] / row["seconds"],
             "peak_megabytes": row["peak_memory"] / 1e6,
+            "network_megabytes": row["network_memory"] / 1e6,
         }
         if row["name"].startswith("keras_dpt"):
             row["share"] = flops / row["seconds"] / rate

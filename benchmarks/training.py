@@ -17,6 +17,7 @@ COLUMNS = {
     "milliseconds": ("ms a step", ".0f"),
     "ratio": ("times as fast", ".2f"),
     "peak_megabytes": ("peak MB", ".0f"),
+    "network_megabytes": ("of it after import", ".0f"),
 }
 
 
@@ -54,6 +55,7 @@ def main():
                 "milliseconds": 1000 * row["seconds"],
                 "ratio": new[0]["seconds"] / row["seconds"],
                 "peak_megabytes": row["peak_memory"] / 1e6,
+                "network_megabytes": row["network_memory"] / 1e6,
             }
         print(table(new, COLUMNS), flush=True)
         rows += new

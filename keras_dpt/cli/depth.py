@@ -1,39 +1,59 @@
 """`keras-dpt depth`"""
 
-from keras_dpt.cli import photos
+from keras_dpt.cli import photos, video
 
 FORMATS = ("png", "color", "npy", "pfm")
+DEFAULT_FORMATS = ("png", "color")
 
 
 def add_parser(commands, common):
     """Add the subcommand to the parser."""
-    parser = commands.add_parser("depth", parents=[common], help="estimate the depth of photos")
+    parser = commands.add_parser(
+        "depth", parents=[common], help="estimate the depth of photos and videos"
+    )
     photos.add_arguments(parser, default_preset="dpt_mini_nyuv2")
     parser.add_argument(
         "--format",
         nargs="+",
         choices=FORMATS,
-        default=["png", "color"],
-        help="png: 16 bit, with scale and unit inside; color: a picture; npy, pfm: float32 "
-        "(default: png color)",
+        help="png: 16 bit, with scale and unit inside; color: a picture or video; npy, pfm: "
+        "float32 (default: png color; for videos color)",
     )
     parser.add_argument(
         "--colormap", default="inferno", help="of matplotlib (default: %(default)s)"
     )
+    parser.add_argument(
+        "--sliding-window",
+        type=int,
+        metavar="PIXELS",
+        help="look at windows of this side, too: detail and bounded memory for large photos",
+    )
+    video.add_arguments(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args):
     from keras_dpt.depth_map import color_table
-    from keras_dpt.models.depth import DPTDepth
 
     color_table(args.colormap)  # raises now, not after the first photos
+    photos.check_folder(args.output)
+    videos, args.paths = video.split(args.paths)
+    codes = []
+    if args.paths:
+        codes.append(_predict_photos(args))
+    if videos:
+        codes.append(video.predict(args, videos))
+    return codes[0] if len(set(codes)) == 1 else 1
+
+
+def _predict_photos(args):
+    from keras_dpt.models.depth import DPTDepth
 
     def save(depth, photo, stem):
-        for name in args.format:
+        for name in args.format or DEFAULT_FORMATS:
             if name == "color":
                 depth.colorize(args.colormap).save(f"{stem}_color.png")
             else:
                 depth.save(f"{stem}_depth.{name}")
 
-    return photos.predict(args, DPTDepth, save)
+    return photos.predict(args, DPTDepth, save, sliding_window=args.sliding_window)

@@ -78,14 +78,14 @@ def add_data_arguments(parser):
 
 def load_model(args, protocol=None):
     """The model of `--preset`, whatever its task, as the other arguments want it."""
-    cls = _task_class(args.preset, protocol)
+    cls = task_class(args.preset, protocol)
     model = cls.from_preset(args.preset, **({"dtype": args.dtype} if args.dtype else {}))
     if args.image_size:
         model.preprocessor.image_size = tuple(args.image_size)
     return model
 
 
-def _task_class(preset, protocol):
+def task_class(preset, protocol=None):
     """`DPTDepth` or `DPTSegmentation`: as the preset says, else as the protocol needs."""
     from keras_dpt import presets
     from keras_dpt.models.depth import DPTDepth

@@ -46,10 +46,10 @@ def predict(args, task, save, **options):
     from keras_dpt.errors import ImageError
     from keras_dpt.pictures import find_images, read_image
 
-    _check_folder(args.output)
+    check_folder(args.output)
     paths = _without_results(find_images(args.paths), args)
-    names = _output_names(paths)
-    model = _load(task, args.preset)
+    names = output_names(paths)
+    model = load(task, args.preset)
     args.output.mkdir(parents=True, exist_ok=True)
     failed = 0
     with tqdm(total=len(paths), unit="image", disable=None) as progress:
@@ -81,7 +81,7 @@ def predict(args, task, save, **options):
     return 0 if not failed else 1 if failed < len(paths) else 2
 
 
-def _load(task, preset):
+def load(task, preset):
     """The model of a preset, refused if it was made for another task."""
     from keras_dpt.models.from_preset import task_class_of
     from keras_dpt.weights.cache import preset_directory
@@ -97,7 +97,7 @@ def _load(task, preset):
     return task.from_preset(directory)
 
 
-def _check_folder(path):
+def check_folder(path):
     """Raise ValueError if there can be no folder of this name."""
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not existing.is_dir():
@@ -120,7 +120,7 @@ def _without_results(paths, args):
     return [path for path in paths if not is_result(path)]
 
 
-def _output_names(paths):
+def output_names(paths):
     """A file stem for each path; a number keeps those apart that would overwrite each other."""
     names, taken = {}, set()
     for path in paths:

@@ -1,0 +1,58 @@
+"""`keras-dpt demo`"""
+
+import ipaddress
+import sys
+import threading
+
+
+def add_parser(commands, common):
+    """Add the subcommand to the parser."""
+    parser = commands.add_parser(
+        "demo",
+        parents=[common],
+        help="try the presets in the browser",
+        description="Serve a page on this machine: drop a photo, choose task and preset, see depth "
+        "or labels and a 3-D view, download the files. Nothing is sent elsewhere.",
+    )
+    parser.add_argument(
+        "--preset",
+        help="offer this one alone: name, file or directory (default: all that have a name)",
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 lets other machines in (default: %(default)s)",
+    )
+    parser.add_argument("--port", type=int, help="(default: the first free one from 7860 on)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    parser.set_defaults(run=_run)
+
+
+def _run(args):
+    from keras_dpt.cli.evaluate import task_class
+    from keras_dpt.demo_page import TASKS, serving
+
+    presets = None
+    if args.preset:
+        made_for = task_class(args.preset)
+        presets = {task: [args.preset] for task, cls in TASKS.items() if cls is made_for}
+    if not _is_loopback(args.host):
+        print(
+            f"keras-dpt: warning: whoever can reach {args.host} can use this page and this "
+            "machine's memory and processor; there is no password.",
+            file=sys.stderr,
+        )
+    with serving(args.host, args.port, presets, open_browser=not args.no_browser) as address:
+        print(f"{address} (Ctrl-C stops it)", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("stopped")
+    return 0
+
+
+def _is_loopback(host):
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
