@@ -83,9 +83,10 @@ def _product_of_bands(x, bands, windows):
     and backward.
     """
     count, rows, width = bands.shape
-    pieces = ops.reshape(ops.take(x, windows, axis=1), (-1, count, width, x.shape[-1]))
+    channels = ops.shape(x)[-1]  # TensorFlow may not know it yet
+    pieces = ops.reshape(ops.take(x, windows, axis=1), (-1, count, width, channels))
     x = ops.matmul(ops.cast(bands, x.dtype), pieces)
-    return ops.reshape(x, (-1, count * rows, x.shape[-1]))
+    return ops.reshape(x, (-1, count * rows, channels))
 
 
 def _sum_of_taps(x, out_size, align_corners):

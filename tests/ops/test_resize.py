@@ -112,6 +112,20 @@ def test_gradient(source, target, align_corners):
 
 
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="only TensorFlow has such sizes")
+@pytest.mark.parametrize("unknown", [(None, 70), (70, None)])
+def test_one_side_known_at_run_time(unknown):
+    import tensorflow as tf
+
+    @functools.partial(tf.function, input_signature=[tf.TensorSpec((None, *unknown, 3))])
+    def double(x):
+        _, height, width, _ = ops.shape(x)
+        return resize_bilinear(x, (2 * height, 2 * width), align_corners=True)
+
+    x = maps(70, 70)
+    np.testing.assert_allclose(double(x), torch_resize(x, (140, 140), True), atol=5e-7)
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="only TensorFlow has such sizes")
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_sizes_known_at_run_time(align_corners):
     import tensorflow as tf
