@@ -158,7 +158,23 @@ class KerasDPTDecoder:
     parameters = KerasDPT.parameters
 
 
+class Exported:
+    """A file that `keras_dpt.export` wrote, in its runtime. `options` are OpenVINO's."""
+
+    def __init__(self, path, format, runtime_threads, options=None, **_):
+        from keras_dpt.export import load_exported
+
+        self.predict = load_exported(path, format, runtime_threads, options)
+
+    def inputs(self, images):
+        return images
+
+    def parameters(self):
+        return 0  # a file does not say
+
+
 LIBRARIES = {
+    "exported": Exported,
     "keras_dpt": KerasDPT,
     "transformers": Transformers,
     "keras_dpt_decoder": KerasDPTDecoder,

@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,18 +54,30 @@ def predict(args, task, save, **options):
     model = load(task, args.preset)
     args.output.mkdir(parents=True, exist_ok=True)
     failed = 0
-    with tqdm(total=len(paths), unit="image", disable=None) as progress:
+    with (
+        tqdm(total=len(paths), unit="image", disable=None) as progress,
+        # While the network works on some photos, the next are read and the last ones written.
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+    ):
 
-        def flush(batch):
+        def flush(batch, saving):
             predictions = model.predict_images([x for _, x in batch], args.batch_size, **options)
-            for (path, photo), prediction in zip(batch, predictions, strict=True):
-                save(prediction, photo, args.output / names[path])
+            finish(saving)
+            return [
+                writer.submit(save, prediction, photo, args.output / names[path])
+                for (path, photo), prediction in zip(batch, predictions, strict=True)
+            ]
+
+        def finish(saving):
+            for future in saving:
+                future.result()  # raises what went wrong
                 progress.update()
 
-        batch, pixels = [], 0
-        for path in paths:
+        batch, pixels, saving = [], 0, []
+        for path, future in _ahead(reader, read_image, paths):
             try:
-                image = read_image(path)
+                image = future.result()
             except ImageError as error:
                 failed += 1
                 progress.update()
@@ -73,12 +87,21 @@ def predict(args, task, save, **options):
             batch.append((path, image if image.dtype == np.uint8 else image / 255))
             pixels += image.shape[0] * image.shape[1]
             if len(batch) == 4 * args.batch_size or pixels > PIXELS_IN_MEMORY:
-                flush(batch)
+                saving = flush(batch, saving)
                 batch, pixels = [], 0
-        if batch:
-            flush(batch)
+        finish(flush(batch, saving) if batch else saving)
     print(f"{len(paths) - failed} of {len(paths)} images written to {args.output}")
     return 0 if not failed else 1 if failed < len(paths) else 2
+
+
+def _ahead(executor, work, items, count=2):
+    """Pairs of an item and the future of `work(item)`, of which `count` more are under way."""
+    waiting = deque()
+    for item in items:
+        waiting.append((item, executor.submit(work, item)))
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def load(task, preset):

@@ -23,20 +23,32 @@ def linear_head(model):
         _set_activation(model, activation)
 
 
-def lift_outputs(model, images):
-    """Raise the bias of a relative `DPTDepth`'s head until no output for `images` is negative.
+SPREAD = 50.0  # between the nearest and the farthest of a picture: a number that people can read
 
-    That changes a shift, which means nothing in a relative map. Call it inside `linear_head`.
+
+def lift_outputs(model, images):
+    """Bring the outputs of a relative `DPTDepth` into a usual range, none of them negative.
+
+    The loss is blind to scale and shift, so in a long training both wander off, by factors of a
+    hundred thousand. Here the head's three convolutions share a factor that makes the median
+    difference between nearest and farthest 50, and the last bias lifts the lowest output to 0.
+    Neither means anything in a relative map. Call it inside `linear_head`.
 
     Args:
         images: list of photos, such as those of the training set.
 
-    Returns: by how much, 0 if all outputs were positive.
+    Returns: by what the outputs were multiplied, and then by how much they were raised.
     """
-    lowest = min(float(np.min(depth.values)) for depth in model.predict_images(images, 16))
-    lift = max(0.0, -lowest)
+    outputs = [depth.values for depth in model.predict_images(images, 16)]
+    scale = SPREAD / float(np.median([np.ptp(x) for x in outputs]))
+    lift = max(0.0, -scale * min(float(np.min(x)) for x in outputs))
+    part = scale ** (1 / 3)
+    # ReLUs pass a positive factor on; biases have to grow by all factors up to theirs.
+    for n, conv in enumerate((model.head.conv1, model.head.conv2, model.head.conv3), 1):
+        kernel, bias = conv.get_weights()
+        conv.set_weights([kernel * part, bias * part**n])
     model.head.conv3.bias.assign_add([lift])
-    return lift
+    return scale, lift
 
 
 def _set_activation(model, activation):

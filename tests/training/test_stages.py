@@ -79,7 +79,7 @@ def trained(tmp_path_factory):
         )
         model.head.conv3.bias.assign([-5.0])
         lowest = min(x.values.min() for x in model.predict_images(list(PHOTOS)))
-        lift = lift_outputs(model, list(PHOTOS))
+        lift = lift_outputs(model, list(PHOTOS))  # (scale, lift)
     return model, spy, made, folder, lowest, lift
 
 
@@ -94,15 +94,16 @@ def test_epochs_go_on_from_size_to_size(trained):
 
 @pytest.mark.slow
 def test_outputs_are_lifted_above_zero_and_the_relu_is_back(trained):
-    model, *_, lowest, lift = trained
-    assert lowest < 0
-    assert lift == pytest.approx(-lowest, rel=1e-5)
+    model, *_, lowest, (scale, lift) = trained
+    assert lowest < 0 < scale
+    assert lift == pytest.approx(-scale * lowest, rel=1e-4)
     assert model.head.conv3.activation is keras.activations.relu
     values = np.stack([x.values for x in model.predict_images(list(PHOTOS))])
     assert values.min() == pytest.approx(0, abs=1e-4)
-    assert np.median(values) > 0.01
+    assert np.median([np.ptp(x) for x in values]) == pytest.approx(50, rel=1e-3)
     with linear_head(model):
-        assert lift_outputs(model, list(PHOTOS)) == pytest.approx(0, abs=1e-4)
+        again = lift_outputs(model, list(PHOTOS))
+    assert again == pytest.approx((1, 0), rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.slow
