@@ -10,8 +10,8 @@ embedded `dpt_mini_nyuv2`:
         --preset dpt_mini_nyuv2 --sizes 96x128:0.4,128x160 --epochs 100 --learning-rate 3e-3 \\
         --mixed-precision mixed_bfloat16 --half --out runs/mini
 
-That took 84 minutes on two shared CPU cores and gave val AbsRel 0.157, delta < 1.25 0.76, both after
-alignment. The paper's own training (384 x 384, dpt_hybrid) wants a GPU and was not repeated.
+That took 84 minutes on two shared CPU cores and gave val AbsRel 0.157, delta < 1.25 0.76, both
+after alignment. The paper's own training (384 x 384, dpt_hybrid) wants a GPU and was not repeated.
 
 Several devices: --distribute; on PyTorch start `torchrun --nproc-per-node N examples/...` with it.
 A run that was cut off goes on with the same command. The result is OUT/preset, for `from_preset`.

@@ -10,8 +10,8 @@ embedded `dpt_mini_camvid` is made:
         --from-scratch --preset dpt_mini_camvid --sizes 128x160:0.5,192x256 --epochs 120 \\
         --rarity 0.35 --half --out runs/camvid
 
-83 of those epochs took 44 minutes on two shared CPU cores and gave mean IoU 0.606 on val. ADE20K with
-dpt_hybrid at 480 x 480 wants a GPU and was not repeated.
+83 of those epochs took 44 minutes on two shared CPU cores and gave mean IoU 0.606 on val. ADE20K
+with dpt_hybrid at 480 x 480 wants a GPU and was not repeated.
 
 A run that was cut off goes on with the same command. The result is OUT/preset, for `from_preset`.
 """

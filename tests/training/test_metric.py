@@ -45,6 +45,7 @@ def test_average_of_the_alignments_is_baked_in(model, outputs, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_one_call_aligns_and_trains():
     """What is left of the truth after alignment, a slope from left to right, is learnt."""
     model = tiny.depth(preprocessor=tiny.preprocessor(SIZE))
