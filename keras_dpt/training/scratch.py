@@ -53,7 +53,13 @@ def lift_outputs(model, images):
 
 def _set_activation(model, activation):
     model.head.conv3.activation = activation
-    # Compiled functions remember the old one.
-    model.make_train_function(force=True)
-    model.make_test_function(force=True)
-    model.make_predict_function(force=True)
+    forget_compiled(model)
+
+
+def forget_compiled(model):
+    """Have `fit`, `evaluate` and `predict` compile anew: the model is not what it was.
+
+    They do so when they begin. Keras's `make_train_function(force=True)` would do it at once, and
+    with `keras.distribution` fix the places of an optimizer's variables that are not there yet.
+    """
+    model.train_function = model.test_function = model.predict_function = None

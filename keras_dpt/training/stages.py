@@ -4,6 +4,7 @@ import re
 import sys
 
 from keras_dpt.errors import TrainingError
+from keras_dpt.training.scratch import forget_compiled
 
 
 def parse_stages(text):
@@ -47,8 +48,7 @@ def fit_in_stages(model, data, stages, epochs, callbacks, validation=None, **kwa
             continue
         model.preprocessor.image_size = size
         # Anew for each size: TensorFlow then knows it in full, which is faster.
-        model.make_train_function(force=True)
-        model.make_test_function(force=True)
+        forget_compiled(model)
         batches = data(size)
         batches.epoch = first
         model.fit(
