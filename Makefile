@@ -8,13 +8,16 @@ BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test $(BACKENDS:%=test-%) test-slow parity evaluate lint format clean
+.PHONY: help demo test $(BACKENDS:%=test-%) test-slow parity evaluate notebooks docs \
+	lint format clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
 	@echo "make test         the tests on TensorFlow, JAX and PyTorch (make test-jax for one)"
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
 	@echo "make parity       full-size models against independent references (20 minutes)"
 	@echo "make evaluate     the README's table of scores (DATA=folder), into evaluations/"
+	@echo "make notebooks    examples/notebooks/*.ipynb from their sources beside them"
+	@echo "make docs         the documentation site, into build/site"
 	@echo "make lint         style and static checks; make format repairs what it can"
 
 demo: $(VENV)/.user
@@ -43,6 +46,12 @@ evaluate: $(VENV)/.user
 	$(EVALUATE) --preset dpt_mini_camvid --protocol camvid_val --data $(DATA)/camvid
 	$(VENV)/bin/keras-dpt tabulate evaluations/*.json --into README.md
 
+notebooks: $(VENV)/.documents
+	$(VENV)/bin/python examples/notebooks/build.py
+
+docs: $(VENV)/.documents
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -66,6 +75,10 @@ $(VENV)/.developer: pyproject.toml | $(VENV)/bin/python
 	installation page, or remove the constraint if you want CUDA."; exit 1; }
 	$(PIP) --editable ".[demo,dev,jax]"
 	touch $@ $(VENV)/.user $(VENV)/.lint
+
+$(VENV)/.documents: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable ".[docs,notebooks]"
+	touch $@ $(VENV)/.user
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python
 	$(PIP) "ruff>=0.9"

@@ -12,6 +12,7 @@ from keras_dpt.errors import (
     ImageError,
     KerasDPTError,
     LabelError,
+    VideoError,
     WeightsError,
 )
 from keras_dpt.image_converter import DPTImageConverter
@@ -23,6 +24,7 @@ from keras_dpt.layers.reassemble import Reassemble
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.depth import DPTDepth
 from keras_dpt.models.segmentation import DPTSegmentation
+from keras_dpt.points import PointCloud, depth_to_points
 from keras_dpt.preprocessor import DPTDepthPreprocessor, DPTSegmentationPreprocessor
 from keras_dpt.presets import list_presets
 from keras_dpt.version import __version__
@@ -43,12 +45,14 @@ __all__ = [
     "KerasDPTError",
     "LabelError",
     "LabelMap",
+    "PointCloud",
     "ReadAdd",
     "ReadIgnore",
     "ReadProject",
     "Reassemble",
     "SegmentationHead",
     "ResidualConvUnit",
+    "VideoError",
     "ViTEncoder",
     "ViTHybridEncoder",
     "WeightsError",
@@ -56,6 +60,7 @@ __all__ = [
     "align_scale_shift",
     "convert",
     "datasets",
+    "depth_to_points",
     "list_presets",
     "losses",
     "metrics",

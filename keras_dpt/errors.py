@@ -31,3 +31,11 @@ class DataError(KerasDPTError, ValueError):
 
 class EvaluationError(KerasDPTError, ValueError):
     """Data or a model that an evaluation protocol does not fit, or a result that is none."""
+
+
+class VideoError(KerasDPTError, ValueError):
+    """A video that cannot be read or written."""
+
+
+class ExportError(KerasDPTError, ValueError):
+    """A model that cannot be exported as asked for, or a file that is not the same network."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from snippets import make_photos, python_blocks, run_blocks
 
 from keras_dpt import cli
 from keras_dpt.presets import preset_names
@@ -18,33 +19,27 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 def workplace(tmp_path, monkeypatch):
     """A folder with the files that the README speaks of."""
     monkeypatch.chdir(tmp_path)
-    skimage_data = pytest.importorskip("skimage.data")
-    photo = Image.fromarray(skimage_data.astronaut()[:256, :512])
-    for name in ("photo.jpg", "holiday/beach.jpg", "frames/1.png"):
-        Path(name).parent.mkdir(exist_ok=True)
-        photo.save(name)
+    make_photos("photo.jpg", "holiday/beach.jpg", "frames/1.png")
     return tmp_path
 
 
 def test_python_blocks_run(workplace):
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    blocks = [_quick(block) for block in python_blocks(README)]
     assert len(blocks) >= 3
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (1, 64, 64, 3)).astype("float32")
-    names = {"train_ds": (images, np.ones((1, 64, 64, 1), "float32"))}
-    # On the networks' full input sizes it would take long; the steps are the same.
-    small = "; model.preprocessor.image_size = (64, 64)"
-    for block in blocks:
-        block = block.replace("dpt_hybrid", "dpt_mini_nyuv2")
-        block = re.sub(r"(from_preset\(\"\w+\"\))", rf"\1{small}", block)
-        block = block.replace("scales=(0.5, 1.0, 1.5)", "scales=(1.0,)")
-        block = block.replace("model.fit(train_ds)", "model.fit(*train_ds)")
-        exec(compile(block, "README.md", "exec"), names)
+    data = (images, np.ones((1, 64, 64, 1), "float32"))
+    run_blocks(blocks, "README.md", {"train_ds": data})
     with Image.open("depth.png") as picture:
         assert picture.size == (512, 256)
     with Image.open("overlay.png") as picture:
         assert picture.width > 512 and picture.height == 256
     assert (workplace / "my_preset" / "config.json").is_file()
+
+
+def _quick(block):
+    block = block.replace("scales=(0.5, 1.0, 1.5)", "scales=(1.0,)")
+    return block.replace("model.fit(train_ds)", "model.fit(*train_ds)")
 
 
 def command(name):

@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from keras_dpt.cli import convert, depth, evaluate, presets, segment, study
+from keras_dpt.cli import convert, demo, depth, evaluate, export, points, presets, segment, study
 from keras_dpt.errors import KerasDPTError
 from keras_dpt.version import __version__
 
-COMMANDS = (depth, segment, evaluate, study, presets, convert)
+COMMANDS = (depth, segment, points, demo, evaluate, study, presets, convert, export)
 
 
 def main(argv=None):

@@ -1,0 +1,148 @@
+"""What a file needs and gives, as data for people and programs without this package."""
+
+import platform
+from importlib.metadata import version
+
+import keras
+import numpy as np
+
+from keras_dpt.depth_map import UNITS
+from keras_dpt.evaluation.provenance import hash_of_weights
+from keras_dpt.export.runtimes import OPENVINO_FLOAT32
+from keras_dpt.version import __version__
+
+_RESIZE = {
+    "bicubic": "OpenCV's cv2.INTER_CUBIC (a = -0.75, no antialiasing) on float32 pixels",
+    "bicubic_antialias": "Pillow's BICUBIC (a = -0.5, antialiased) on 8-bit pixels",
+    "bilinear": "OpenCV's cv2.INTER_LINEAR (no antialiasing) on float32 pixels",
+    "bilinear_antialias": "Pillow's BILINEAR (antialiased) on 8-bit pixels",
+    "nearest": "pixel floor((i + 0.5) * old / new) of each axis",
+}
+_SIZE_RULE = (
+    "Factors are image_size / photo size, per axis. With keep_aspect_ratio, the factor closest to "
+    "1 holds for both axes. A side becomes round(factor * side / multiple_of) * multiple_of, and "
+    "at least multiple_of."
+)
+_MEANING = {
+    "relative_inverse_depth": "Larger is nearer. a * value + b is 1 / metres, for an unknown a > 0 "
+    "and an unknown b of each photo.",
+    "metric_depth": "Metres along the optical axis, for cameras like those of the training data.",
+    "logits": "One score per class; the largest wins, softmax over the last axis gives "
+    "probabilities.",
+}
+_TO_PHOTO = {
+    "depth": "Resize to the photo's size with cv2.INTER_CUBIC, then clip to the smallest and the "
+    "largest value before resizing.",
+    "segmentation": "Resize to the photo's size with cv2.INTER_CUBIC, then take the class of the "
+    "largest score at each pixel.",
+}
+
+
+def describe(model, form, file, shape, checks, tolerance, origin=None):
+    """Everything that is needed to run a file, in types that JSON has.
+
+    Args:
+        model: the `DPTDepth` or `DPTSegmentation` that was exported.
+        form: a `Format`.
+        file: name of the file.
+        shape: of its input, `(B, H, W, 3)`, with `None` for free axes.
+        checks: what `parity.compare` found.
+        tolerance: of these checks.
+        origin: more about the weights, such as preset and licence.
+    """
+    channels = getattr(model, "num_classes", 1)
+    return {
+        "keras_dpt": __version__,
+        "format": form.name,
+        "file": file,
+        "network": type(model).__name__,
+        "weights_sha256": hash_of_weights(model),
+        "origin": origin,
+        "input": {
+            "name": form.input_name,
+            "dtype": "float32",
+            "layout": "NHWC",
+            "shape": list(shape),
+            "channels": "RGB",
+            "sides_are_multiples_of": 32,
+            "note": "Resized and normalised already, as below. Few runtimes notice sides that are "
+            "no such multiples; their output is then distorted.",
+        },
+        "preprocessing": describe_preprocessing(model.converter_of_photos(), shape[1:3]),
+        "output": {
+            "name": form.output_name,
+            "dtype": "float32",
+            "layout": "NHWC",
+            "shape": [*shape[:3], channels],
+            **_output(model),
+        },
+        "runtime": _runtime(form),
+        "parity": {
+            "reference": f"keras {keras.version()} on {keras.backend.backend()}, float32",
+            "measure": "largest difference / (largest - smallest value of the reference)",
+            "tolerance": tolerance,
+            "checks": checks,
+            "machine": platform.machine(),
+        },
+    }
+
+
+def describe_preprocessing(converter, size):
+    """The steps from a photo to the input, in types that JSON has.
+
+    Args:
+        converter: a `DPTImageConverter`.
+        size: `(height, width)` that the file is fixed to; `(None, None)` for free sizes.
+    """
+    is_free = None in size
+    image_size = converter.image_size if is_free else size
+    return {
+        "photo": "RGB pixels (H, W, 3), 0 to 255, turned upright",
+        "image_size": list(image_size) if image_size else None,
+        # A file of one size takes photos of any shape only if they are stretched.
+        "keep_aspect_ratio": converter.keep_aspect_ratio and is_free,
+        "multiple_of": converter.multiple_of,
+        "size_rule": _SIZE_RULE if image_size else "Photos keep their size.",
+        "resize": converter.resize,
+        "resize_meaning": _RESIZE[converter.resize],
+        "normalise": "(pixels / 255 - mean) / std",
+        "mean": np.asarray(converter.mean, float).tolist(),
+        "std": np.asarray(converter.std, float).tolist(),
+        "value_range": _value_range(converter),
+    }
+
+
+def _value_range(converter):
+    """The smallest and the largest value of the input."""
+    ends = [(end - np.asarray(converter.mean)) / np.asarray(converter.std) for end in (0, 1)]
+    return [float(np.min(ends[0])), float(np.max(ends[1]))]
+
+
+def _output(model):
+    """What the numbers are."""
+    if hasattr(model, "class_names"):
+        return {
+            "task": "segmentation",
+            "kind": "logits",
+            "unit": None,
+            "meaning": _MEANING["logits"],
+            "to_photo_size": _TO_PHOTO["segmentation"],
+            "class_names": list(model.class_names),
+            "palette": [list(map(int, color)) for color in model.palette],
+        }
+    return {
+        "task": "depth",
+        "kind": model.kind,
+        "unit": UNITS[model.kind],
+        "meaning": _MEANING[model.kind],
+        "to_photo_size": _TO_PHOTO["depth"],
+    }
+
+
+def _runtime(form):
+    """What runs the file, and what has to be said to it."""
+    runtime = {"package": form.distribution, "checked_with": version(form.distribution)}
+    if form.name == "openvino":
+        note = "Without this, OpenVINO computes in bfloat16 where the processor can."
+        runtime |= {"options": OPENVINO_FLOAT32, "note": note}
+    return runtime

@@ -1,0 +1,145 @@
+"""`export_model`: write, check in the target runtime, describe, and only then show the file."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
+
+from keras_dpt.errors import ExportError
+from keras_dpt.export import parity, writers
+from keras_dpt.export.description import describe
+from keras_dpt.export.formats import PAIRS, check_packages, check_pair, check_path, find_format
+from keras_dpt.export.runtimes import load_exported
+from keras_dpt.models.depth import DPTDepth
+from keras_dpt.models.segmentation import DPTSegmentation
+
+_MULTIPLE = 32  # of the sides that the network takes
+
+
+def export_model(
+    model, path, format, image_size=None, batch_size=None, tolerance=parity.TOLERANCE, origin=None
+):
+    """Write a network for another runtime, and check it there against Keras.
+
+    The file takes images that are resized and normalised already; how, and what comes out, stands
+    in a JSON file beside it, `path` with `.json` added. Before either appears, the file runs in its
+    runtime beside Keras: at its size, or at two if sizes are free, in batches of 1 and 2 if these
+    are free. If it differs, nothing is left behind. What was at `path` is replaced.
+
+    Args:
+        model: a `DPTDepth` or `DPTSegmentation` of float32.
+        path: of the new file: `.onnx`, `.tflite`, `.xml` (OpenVINO; the weights are put beside it
+            as `.bin`), or a folder ("tf_saved_model").
+        format: "onnx", "tf_saved_model", "litert" or "openvino".
+        image_size: `(height, width)`, multiples of 32, that the file shall be fixed to. `None`
+            leaves them free: any multiples of 32 can then be given to it.
+        batch_size: number of images that the file shall be fixed to; `None` leaves it free.
+        tolerance: the largest difference to accept, as a share of the range of Keras's output.
+        origin: dict about the weights, such as preset and licence, for the JSON file.
+
+    Returns: the content of the JSON file, a dict; `["parity"]["checks"]` has what was measured.
+    Raises: keras_dpt.ExportError: (a ValueError) the backend cannot write this format, a package is
+        missing, the path or a size does not fit (all before any work); or the file could not be
+        written or is not the same network.
+    """
+    path = Path(path)
+    form = check_request(path, format, image_size, batch_size)
+    _check_model(model)
+    image_size = None if image_size is None else tuple(image_size)
+    shape = (batch_size, *(image_size or (None, None)), 3)
+    shapes = parity.check_shapes(image_size, batch_size, _aim(model), _MULTIPLE)
+    # Beside the target, so that moving it there is a renaming.
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.absolute().parent) as folder:
+        file = Path(folder) / path.name
+        _write(model, form, file, shape)
+        checks = parity.compare(model, _load(form, file), shapes, tolerance)
+        about = describe(model, form, path.name, shape, checks, tolerance, origin)
+        text = json.dumps(about, indent=2, ensure_ascii=False)
+        file.with_name(f"{path.name}.json").write_text(f"{text}\n", encoding="utf-8")
+        _publish(Path(folder), path)
+    return about
+
+
+def check_request(path, format, image_size=None, batch_size=None):
+    """Raise `ExportError` for what `export_model` cannot do, before a model is even loaded.
+
+    Args: as those of `export_model`.
+    Returns: the `Format`.
+    """
+    form = find_format(format)
+    backend = keras.backend.backend()
+    check_pair(backend, form, dynamic=image_size is None)
+    check_path(form, Path(path))
+    if image_size is not None:
+        _check_size(image_size)
+    if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
+        raise ExportError(f"`batch_size` has to be a number from 1, or None; got {batch_size!r}.")
+    needed = (form.runtime, *PAIRS[backend, form.name].packages)
+    check_packages(needed, f"Export to {form.name} on {backend}")
+    return form
+
+
+def _check_size(size):
+    sides = tuple(size) if isinstance(size, list | tuple) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ExportError(f"`image_size` has to be (height, width); received {size!r}.")
+    if any(side % _MULTIPLE for side in sides):
+        height, width = (_nearest(side) for side in sides)
+        raise ExportError(
+            f"The network takes images whose sides are multiples of {_MULTIPLE}; received "
+            f"{sides[0]}x{sides[1]} (height x width). {height}x{width} is near."
+        )
+
+
+def _check_model(model):
+    if not isinstance(model, DPTDepth | DPTSegmentation):
+        raise ExportError(
+            f"`export_model` takes a DPTDepth or DPTSegmentation; received {type(model).__name__}."
+        )
+    other = {layer.dtype_policy.name for layer in model._flatten_layers()} - {"float32"}
+    if other:
+        raise ExportError(
+            f"Files are written and checked in float32; parts of this model are {min(other)}. "
+            'Load it with from_preset(..., dtype="float32").'
+        )
+
+
+def _aim(model):
+    """`(height, width)` that the network is meant for."""
+    return tuple(_nearest(side) for side in model.converter_of_photos().image_size or (128, 160))
+
+
+def _nearest(side):
+    return max(_MULTIPLE, _MULTIPLE * round(side / _MULTIPLE))
+
+
+def _write(model, form, file, shape):
+    try:
+        writers.write(model, form, file, shape)
+    except OSError:
+        raise
+    except Exception as error:  # each converter has its own
+        raise ExportError(
+            f"{form.name} could not be written: {parity.first_line(error)}"
+        ) from error
+
+
+def _load(form, file):
+    try:
+        return load_exported(file, form.name)
+    except Exception as error:  # each runtime has its own
+        raise ExportError(
+            f"{form.runtime} does not load the exported file: {parity.first_line(error)}"
+        ) from error
+
+
+def _publish(folder, path):
+    """Move all files to where `path` is; the description, which comes last, says it is complete."""
+    for file in sorted(folder.iterdir(), key=lambda file: file.suffix == ".json"):
+        target = path.with_name(file.name)
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(file, target)

@@ -1,0 +1,140 @@
+"""Formats, and which backend can write which: plain data, and errors that name the way out."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_dpt.errors import ExportError
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Args:
+        name: as `keras.Model.export` calls it.
+        suffix: of the file; empty for a folder.
+        runtime: import name of the package that runs it.
+        distribution: that package's name for pip.
+        input_name, output_name: of the network in such files.
+    """
+
+    name: str
+    suffix: str
+    runtime: str
+    distribution: str
+    input_name: str = "images"
+    output_name: str = "output"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a backend can do in a format.
+
+    Args:
+        dynamic: whether the height and width of images may stay free.
+        packages: import names of what the export needs beside the runtime.
+    """
+
+    dynamic: bool = True
+    packages: tuple[str, ...] = ()
+
+
+FORMATS = {
+    form.name: form
+    for form in (
+        Format("onnx", ".onnx", "onnxruntime", "onnxruntime"),
+        Format("tf_saved_model", "", "tensorflow", "tensorflow", output_name="output_0"),
+        Format("litert", ".tflite", "ai_edge_litert", "ai-edge-litert", output_name="output_0"),
+        Format("openvino", ".xml", "openvino", "openvino"),
+    )
+}
+
+# By backend and format; why something is missing here stands in `REASONS`.
+PAIRS = {
+    ("tensorflow", "onnx"): Pair(packages=("tf2onnx", "onnx")),
+    ("tensorflow", "tf_saved_model"): Pair(),
+    ("tensorflow", "litert"): Pair(),
+    ("tensorflow", "openvino"): Pair(),
+    ("torch", "onnx"): Pair(dynamic=False, packages=("onnx", "onnxscript")),
+    ("torch", "openvino"): Pair(dynamic=False, packages=("onnx", "onnxscript")),
+}
+
+_STUCK = "its exporter gets stuck in the symbolic sizes of a hybrid"
+REASONS = {
+    ("torch", "onnx"): _STUCK,
+    ("torch", "openvino"): _STUCK,
+    ("torch", "tf_saved_model"): "Keras needs torch_xla for it",
+    (
+        "torch",
+        "litert",
+    ): "Keras needs litert-torch for it, which asks for other versions of PyTorch",
+    ("jax", "onnx"): "jax2onnx writes max-pooling that no runtime takes and knows fixed sizes only",
+    ("jax", "tf_saved_model"): "JAX writes operations that TensorFlow cannot read yet",
+    ("jax", "litert"): "Keras has no way from JAX to LiteRT",
+    ("jax", "openvino"): "OpenVINO does not know the operations that JAX writes",
+}
+
+
+def find_format(name):
+    """The `Format` called `name`. Raises ExportError: there is none."""
+    if name not in FORMATS:
+        raise ExportError(f"`format` has to be one of {', '.join(FORMATS)}; received {name!r}.")
+    return FORMATS[name]
+
+
+def check_path(form, path):
+    """Raise `ExportError` if `path` is no place for a file of this format."""
+    if not path.name:
+        raise ExportError(f"{path} is no name for a new file.")
+    if path.suffix.lower() != form.suffix and (form.suffix or path.suffix in _other_suffixes(form)):
+        wanted = f"end in {form.suffix}" if form.suffix else "be the name of a folder"
+        raise ExportError(f"{path}: files of format {form.name} have to {wanted}.")
+    if not path.absolute().parent.is_dir():
+        raise ExportError(f"Cannot write {path}: there is no folder {path.parent}. Make it.")
+    if form.suffix and path.is_dir():
+        raise ExportError(f"Cannot write {path}: it is a folder.")
+    if not form.suffix and path.exists() and not _may_be_replaced(path):
+        raise ExportError(f"Cannot write {path}: something else is there. Choose another name.")
+
+
+def check_pair(backend, form, dynamic):
+    """Raise `ExportError` if the backend cannot write this format; the message names who can.
+
+    Args:
+        backend: "tensorflow", "jax" or "torch".
+        form: a `Format`.
+        dynamic: whether height and width of images shall stay free.
+    """
+    pair = PAIRS.get((backend, form.name))
+    if pair is not None and (pair.dynamic or not dynamic):
+        return
+    able = [b for (b, f), p in PAIRS.items() if f == form.name and (p.dynamic or not dynamic)]
+    ways = " or ".join(f"KERAS_BACKEND={b}" for b in able)
+    if pair is not None:
+        ways += ", or fix the size of images (image_size=, --image-size)"
+    what = form.name if pair is None else f"{form.name} with free sizes of images"
+    reason = REASONS[backend, form.name]
+    raise ExportError(
+        f"The {backend} backend does not export to {what}: {reason}. Use {ways}. A preset gives "
+        "the same numbers on every backend; a model of your own travels there by "
+        "model.save_to_preset(folder)."
+    )
+
+
+def check_packages(names, purpose):
+    """Raise `ExportError` if one of these packages, by import name, is not installed."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f'{purpose} needs {" and ".join(missing)}: pip install "keras-dpt[export]".'
+        )
+
+
+def _other_suffixes(form):
+    return {other.suffix for other in FORMATS.values() if other is not form}
+
+
+def _may_be_replaced(path: Path):
+    """Whether `path` is an earlier export, or an empty folder."""
+    return path.is_dir() and ((path / "saved_model.pb").is_file() or not any(path.iterdir()))

@@ -1,0 +1,76 @@
+"""Running an exported file in the runtime that it was made for."""
+
+import os
+from pathlib import Path
+
+from keras_dpt.export.formats import check_packages, find_format
+
+# OpenVINO computes in bfloat16 wherever the processor can, unless told.
+OPENVINO_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def load_exported(path, format, threads=None, options=None):
+    """Load what `export_model` wrote.
+
+    Args:
+        path: the file, or the folder of a SavedModel.
+        format: "onnx", "tf_saved_model", "litert" or "openvino".
+        threads: how many the runtime may use; `None` leaves that to it. TensorFlow follows its own
+            settings.
+        options: of OpenVINO, for its processor plugin; by default it computes in float32.
+
+    Returns: function of images `(B, H, W, 3)` float32 that returns the network's output, both NumPy
+        arrays.
+    Raises: keras_dpt.ExportError: (a ValueError) unknown format, or its runtime is not installed.
+    """
+    form = find_format(format)
+    check_packages([form.runtime], f"Running {form.name} files")
+    path = os.fspath(Path(path))
+    if form.name == "openvino":
+        return _openvino(path, threads, OPENVINO_FLOAT32 if options is None else options)
+    return {"onnx": _onnx, "tf_saved_model": _saved_model, "litert": _litert}[form.name](
+        path, threads
+    )
+
+
+def _onnx(path, threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 4  # errors are raised all the same
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def _openvino(path, threads, options):
+    import openvino
+
+    options = options | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    network = openvino.Core().compile_model(path, "CPU", options)
+    return lambda images: network(images)[0]
+
+
+def _litert(path, threads):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=path, num_threads=threads)
+    source = interpreter.get_input_details()[0]["index"]
+
+    def run(images):
+        if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
+            interpreter.resize_tensor_input(source, images.shape, strict=True)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(source, images)
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+    return run
+
+
+def _saved_model(path, threads):
+    import tensorflow as tf
+
+    network = tf.saved_model.load(path)
+    return lambda images: network.serve(images).numpy()

@@ -1,0 +1,80 @@
+"""The site builds without a warning and calls nobody; the code of its guides runs."""
+
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+from snippets import make_depth_folder, make_photos, python_blocks, run_blocks
+
+import keras_dpt
+
+ROOT = Path(__file__).parent.parent
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+WITH_CODE = [guide for guide in GUIDES if "```python" in guide.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("guide", WITH_CODE, ids=lambda guide: guide.stem)
+def test_blocks_compile(guide):
+    for block in python_blocks(guide.read_text(encoding="utf-8")):
+        compile(block, guide.name, "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", WITH_CODE, ids=lambda guide: guide.stem)
+def test_blocks_run(guide, tmp_path, monkeypatch):
+    if guide.stem == "export":
+        if keras.config.backend() != "tensorflow":
+            pytest.skip("the page exports with free sizes, which TensorFlow does")
+        for package in ("onnx", "onnxruntime", "tf2onnx"):
+            pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    make_photos("photo.jpg", "frames/1.png")
+    make_depth_folder("photos", "depths")
+    shutil.copy("depths/0.png", "metres.png")
+    run_blocks(python_blocks(guide.read_text(encoding="utf-8")), guide.name, {})
+
+
+@pytest.mark.slow
+def test_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    built = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    first = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "Dense Prediction Transformer" in first and "{{" not in first
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > len(GUIDES)
+    for page in pages:
+        loaded = re.findall(
+            r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?(https?:[^\s\">]+)",
+            page.read_text(encoding="utf-8"),
+        )
+        assert not loaded, page.name
+
+
+@pytest.mark.parametrize("module", [keras_dpt, keras_dpt.datasets], ids=lambda m: m.__name__)
+def test_the_reference_covers_the_public_names(module):
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md")]
+    documented = {
+        name.rpartition(".")[2]
+        for name in re.findall(r"^::: (\S+)", "\n".join(pages), re.MULTILINE)
+    }
+    for name in module.__all__:
+        thing = getattr(module, name)
+        is_error = inspect.isclass(thing) and issubclass(thing, Exception)
+        if (inspect.isclass(thing) or inspect.isfunction(thing)) and not is_error:
+            assert name in documented
