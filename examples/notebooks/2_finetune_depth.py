@@ -36,7 +36,7 @@ DATA = os.environ.get("KERAS_DPT_DEPTH_DATA")
 UNIT = "mm"  # of the numbers in the depth files: "m", "mm", or metres per stored number
 PRESET = "dpt_mini_nyuv2"  # dpt_hybrid or dpt_large for photos that matter, on a GPU
 SIZE = (128, 160)  # height and width that the network sees, multiples of 32
-EPOCHS = 12
+EPOCHS = 6
 
 QUICK = os.environ.get("KERAS_DPT_QUICK") == "1"  # for tests: runs, learns next to nothing
 if QUICK:

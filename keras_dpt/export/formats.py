@@ -65,11 +65,8 @@ REASONS = {
     ("torch", "onnx"): _STUCK,
     ("torch", "openvino"): _STUCK,
     ("torch", "tf_saved_model"): "Keras needs torch_xla for it",
-    (
-        "torch",
-        "litert",
-    ): "Keras needs litert-torch for it, which asks for other versions of PyTorch",
-    ("jax", "onnx"): "jax2onnx writes max-pooling that no runtime takes and knows fixed sizes only",
+    ("torch", "litert"): "Keras needs litert-torch for it, which was not tried",
+    ("jax", "onnx"): "jax2onnx writes max-pooling that ONNX Runtime does not take",
     ("jax", "tf_saved_model"): "JAX writes operations that TensorFlow cannot read yet",
     ("jax", "litert"): "Keras has no way from JAX to LiteRT",
     ("jax", "openvino"): "OpenVINO does not know the operations that JAX writes",
