@@ -15,9 +15,9 @@ def to_metric(model, data, method="least_squares", batch_size=8):
     metric model. Its weights are the relative one's; its loss, when compiled, is
     `ScaleInvariantLogLoss`. Save it as any other with `save_to_preset`.
 
-    Where the average shift is negative and would put the head's zeros behind infinity, they are the
-    farthest truth instead: the bias of the head's last convolution takes up the difference, which
-    changes no depth but those beyond.
+    The head's zeros are never nearer than the farthest truth, nor, with a negative average shift,
+    behind infinity: where they would be, they become that farthest truth, and the bias of the
+    head's last convolution takes up the difference, which changes no depth but those beyond.
 
     Args:
         model: a `DPTDepth` of kind "relative_inverse_depth"; it shares its backbone with the
@@ -81,7 +81,7 @@ def fit_metric(model, batches, alignment_data=None, learning_rate=None, **fit_op
 
 
 def _metric_model(model, scale, shift, farthest):
-    lift = 0.0 if shift > 0 else shift - 1 / farthest
+    lift = 0.0 if 0 < shift <= 1 / farthest else shift - 1 / farthest
     config = model.get_config() | {"backbone": model.backbone, "preprocessor": model.preprocessor}
     config |= {"kind": "metric_depth", "scale": scale, "shift": shift - lift}
     metric = type(model)(**config)

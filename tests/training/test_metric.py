@@ -34,9 +34,8 @@ def test_average_of_the_alignments_is_baked_in(model, outputs, tmp_path):
     metric = to_metric(model, source(depths))
     assert metric.kind == "metric_depth"
     assert metric.scale == pytest.approx(0.03, rel=1e-4)
-    assert metric.shift == pytest.approx(0.2, rel=1e-4)
     for x, depth in zip(outputs, metric.predict_images(PHOTOS), strict=True):
-        np.testing.assert_allclose(depth.metres, 1 / (metric.scale * x + metric.shift), rtol=1e-3)
+        np.testing.assert_allclose(depth.metres, 1 / (0.03 * x + 0.2), rtol=1e-3)
     assert isinstance(metric.loss, losses.ScaleInvariantLogLoss)
     metric.save_to_preset(str(tmp_path))
     again = DPTDepth.from_preset(str(tmp_path))
@@ -68,6 +67,18 @@ def test_batches_say_the_same_as_their_source(model, outputs):
     weights[:, :9] = 0
     metric = to_metric(model, [(images, targets, weights), (images, np.zeros_like(targets))])
     assert (metric.scale, metric.shift) == pytest.approx((0.03, 0.2), rel=1e-3)
+
+
+@pytest.mark.parametrize("farthest", [4.0, 9.0])
+def test_what_is_farthest_can_be_predicted(model, outputs, farthest):
+    """On average output 0 is 5 m away; the head, which ends there, has to reach the farthest."""
+    depths = [1 / (0.03 * x + 0.2) for x in outputs]
+    depths[0][0, 0] = farthest
+    metric = to_metric(model, source(depths), "median")
+    line = 1 / metric.shift  # where the head's zeros are
+    assert line == pytest.approx(max(farthest, 5.0), rel=0.01)
+    for depth, prediction in zip(depths[1:], metric.predict_images(PHOTOS)[1:], strict=True):
+        np.testing.assert_allclose(prediction.metres, depth, rtol=0.01)
 
 
 def test_nothing_ends_up_behind_infinity(model, outputs):
