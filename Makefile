@@ -8,11 +8,12 @@ BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test $(BACKENDS:%=test-%) test-slow parity evaluate notebooks docs \
-	lint format clean
+.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-slow parity evaluate notebooks \
+	docs lint format clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
 	@echo "make test         the tests on TensorFlow, JAX and PyTorch (make test-jax for one)"
+	@echo "make test-documents  the notebooks, each block of the guides and each export, once"
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
 	@echo "make parity       full-size models against independent references (20 minutes)"
 	@echo "make evaluate     the README's table of scores (DATA=folder), into evaluations/"
@@ -27,6 +28,11 @@ test: $(BACKENDS:%=test-%)
 
 $(BACKENDS:%=test-%): test-%: $(VENV)/.developer
 	KERAS_BACKEND=$* $(PYTEST) --numprocesses $(JOBS) --dist loadfile
+
+# Notebooks in their quick form. Together they take ten minutes.
+test-documents: $(VENV)/.documents $(VENV)/.developer
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" \
+		tests/test_docs.py tests/test_notebooks.py tests/test_readme.py tests/export
 
 test-slow: $(VENV)/.developer
 	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m slow || exit 1; done
@@ -77,7 +83,7 @@ $(VENV)/.developer: pyproject.toml | $(VENV)/bin/python
 	touch $@ $(VENV)/.user $(VENV)/.lint
 
 $(VENV)/.documents: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --editable ".[docs,notebooks]"
+	$(PIP) --editable ".[docs,notebooks,export]"
 	touch $@ $(VENV)/.user
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python

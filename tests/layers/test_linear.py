@@ -44,12 +44,12 @@ def test_convolution_is_that_of_keras(options):
     )
 
 
-@pytest.mark.parametrize("amd", [True, False])
+@pytest.mark.parametrize("slow", [True, False])
 @pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (2, 3, 5, 4)])
-def test_dense_is_that_of_keras(shape, amd, monkeypatch):
-    if keras.config.backend() != "torch" and amd:
+def test_dense_is_that_of_keras(shape, slow, monkeypatch):
+    if keras.config.backend() != "torch" and slow:
         pytest.skip("only PyTorch's depends on the processor")
-    monkeypatch.setattr(linear, "_is_amd", lambda: amd)
+    monkeypatch.setattr(linear, "_mkl_is_slow", lambda: slow)
     options = {"units": 3, "activation": "tanh"}
     assert_equal_twins(linear.Dense(**options), keras.layers.Dense(**options), maps(*shape))
 
