@@ -12,7 +12,7 @@ import numpy as np
 from keras_dpt.errors import DepthError, ImageError, KerasDPTError
 from keras_dpt.models.depth import DPTDepth
 from keras_dpt.models.segmentation import DPTSegmentation
-from keras_dpt.pictures import read_image
+from keras_dpt.pictures import read_image, write_picture
 from keras_dpt.points import depth_to_points, exif_fov
 from keras_dpt.presets import preset_names, preset_path, read_preset
 
@@ -53,7 +53,7 @@ def depth_results(model, photo: Path, fov: float, near: float, far: float, folde
     files = [Path(f"{stem}_{end}") for end in ("depth.png", "depth.npy", "color.png", "points.glb")]
     depth.save(files[0])
     depth.save(files[1])
-    depth.colorize().save(files[2])
+    write_picture(depth.colorize(), files[2])
     points.save(files[3])
     if depth.kind == "metric_depth":
         text = f"Metres: {low:.2f} to {high:.2f}, but for the nearest and the farthest 2 %."
@@ -70,7 +70,7 @@ def label_results(model, photo: Path, folder: Path):
     files = [Path(f"{stem}_{end}") for end in ("labels.png", "labels.npy", "overlay.png")]
     labels.save(files[0])
     labels.save(files[1])
-    labels.overlay(pixels, legend=True).save(files[2])
+    write_picture(labels.overlay(pixels, legend=True), files[2])
     return files[2], f"{len(labels.shares())} of {len(labels.class_names)} classes.", None, files
 
 

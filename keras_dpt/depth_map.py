@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 from keras_dpt.alignment import align_scale_shift
 from keras_dpt.errors import DepthError
 from keras_dpt.files import written_whole
-from keras_dpt.pictures import without_pillow_warnings
+from keras_dpt.pictures import PNG_COMPRESSION, without_pillow_warnings
 
 UNITS = {"relative_inverse_depth": None, "metric_depth": "m"}
 DEPTH_SUFFIXES = (".npy", ".pfm", ".png")
@@ -354,7 +354,7 @@ def _write_png(file: BinaryIO, depth: DepthMap) -> None:
     }.items():
         metadata.add_text(_PNG_KEY + key, value)
     image = Image.fromarray(stored)
-    image.save(file, format="PNG", pnginfo=metadata)
+    image.save(file, format="PNG", pnginfo=metadata, compress_level=PNG_COMPRESSION)
 
 
 def _read_png(path: Path) -> tuple[np.ndarray, str, str | None]:

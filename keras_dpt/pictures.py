@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from keras_dpt.errors import ImageError
+from keras_dpt.files import written_whole
 
 # fmt: off
 IMAGE_SUFFIXES = (
@@ -19,6 +20,8 @@ IMAGE_SUFFIXES = (
     ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 )
 # fmt: on
+# Of zlib's 9 levels: a depth map takes a quarter of the default level's time and 6 % more room.
+PNG_COMPRESSION = 2
 RESIZE_METHODS = ("bicubic", "bicubic_antialias", "bilinear", "bilinear_antialias", "nearest")
 _PILLOW_FILTERS = {
     "bicubic_antialias": Image.Resampling.BICUBIC,
@@ -98,6 +101,15 @@ def read_image(source: "str | os.PathLike | Image.Image | np.ndarray") -> np.nda
             "Move it to the CPU and detach it first."
         ) from error
     return _array_to_rgb(array, f"array of shape {array.shape} and dtype {array.dtype}")
+
+
+def write_picture(picture: Image.Image, path: str | os.PathLike) -> None:
+    """Write a picture as a PNG file, which appears complete or not at all.
+
+    Raises: ImageError: no such folder, or the system refuses to write.
+    """
+    with written_whole(Path(path), ImageError) as file:
+        picture.save(file, format="PNG", compress_level=PNG_COMPRESSION)
 
 
 def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:

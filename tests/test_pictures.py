@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_dpt import pictures
 from keras_dpt.errors import ImageError, KerasDPTError
-from keras_dpt.pictures import find_images, read_image, resize
+from keras_dpt.pictures import find_images, read_image, resize, write_picture
 
 
 @pytest.fixture
@@ -505,3 +505,21 @@ def test_resize_errors(shape, size, method, says):
     with pytest.raises(ValueError) as caught:
         resize(np.zeros(shape), size, method)
     assert says in str(caught.value)
+
+
+def test_pictures_are_written_whole_or_not_at_all(tmp_path, photo, monkeypatch):
+    picture, path = Image.fromarray(photo), tmp_path / "new.png"
+    write_picture(picture, path)
+    assert np.array_equal(read_image(path), photo)
+    with pytest.raises(ImageError, match="no folder"):
+        write_picture(picture, tmp_path / "absent" / "new.png")
+
+    def full(self, file, **options):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    path.unlink()
+    with pytest.raises(ImageError, match="No space left"):
+        write_picture(picture, path)
+    assert not list(tmp_path.iterdir())

@@ -48,11 +48,12 @@ def _run(args):
 
 def _predict_photos(args):
     from keras_dpt.models.depth import DPTDepth
+    from keras_dpt.pictures import write_picture
 
     def save(depth, photo, stem):
         for name in args.format or DEFAULT_FORMATS:
             if name == "color":
-                depth.colorize(args.colormap).save(f"{stem}_color.png")
+                write_picture(depth.colorize(args.colormap), f"{stem}_color.png")
             else:
                 depth.save(f"{stem}_depth.{name}")
 

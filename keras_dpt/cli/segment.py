@@ -33,13 +33,14 @@ def add_parser(commands, common):
 
 def _run(args):
     from keras_dpt.models.segmentation import PAPER_SCALES, DPTSegmentation
+    from keras_dpt.pictures import write_picture
 
     def save(labels, photo, stem):
         for name in args.format:
             if name == "overlay":
-                labels.overlay(photo, legend=True).save(f"{stem}_overlay.png")
+                write_picture(labels.overlay(photo, legend=True), f"{stem}_overlay.png")
             elif name == "color":
-                labels.colorize().save(f"{stem}_color.png")
+                write_picture(labels.colorize(), f"{stem}_color.png")
             else:
                 labels.save(f"{stem}_labels.{name}")
 

@@ -137,10 +137,11 @@ def _cost(args, studies):
 def _attention(args):
     from keras_dpt.evaluation import attention_maps, draw_attention
     from keras_dpt.evaluation.attention import CORNERS
+    from keras_dpt.pictures import write_picture
 
     maps = attention_maps(load_model(args), args.photo, args.point or CORNERS)
     args.output.mkdir(parents=True, exist_ok=True)
     path = args.output / f"{Path(args.photo).stem}_attention.png"
-    draw_attention(args.photo, maps).save(path)
+    write_picture(draw_attention(args.photo, maps), path)
     print(f"wrote {path}")
     return 0
