@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import keras
@@ -140,14 +141,16 @@ class DPTTask(FromPreset):
         """
         check_images(images, batch_size)
         converter = self.converter_of_photos()
-        inputs, sizes = [], []
-        for image in images:
-            pixels = read_image(image)
-            sizes.append(pixels.shape[:2])
-            inputs.append(converter.convert(pixels))
-        predictions = [None] * len(inputs)
-        for i, output in self.network_outputs(inputs, batch_size):
-            predictions[i] = with_source(self.postprocess(output, sizes[i]), images[i])
+        photos = [read_image(image) for image in images]
+        sizes = [photo.shape[:2] for photo in photos]
+        shapes = [(*converter.target_size(*size), 3) for size in sizes]
+        predictions = [None] * len(photos)
+        with ThreadPoolExecutor(1) as resizer:  # it is ahead of the network
+            inputs = [resizer.submit(converter.convert, photo) for photo in photos]
+            for i, output in self._outputs_of_batches(
+                shapes, lambda i: inputs[i].result(), batch_size
+            ):
+                predictions[i] = with_source(self.postprocess(output, sizes[i]), images[i])
         return predictions
 
     def converter_of_photos(self):
@@ -163,9 +166,13 @@ class DPTTask(FromPreset):
 
         Yields: index into `inputs` and the output for it, `(h, w, C)`, batch by batch.
         """
-        for batch in _batches([x.shape for x in inputs], batch_size):
+        return self._outputs_of_batches([x.shape for x in inputs], inputs.__getitem__, batch_size)
+
+    def _outputs_of_batches(self, shapes, get, batch_size):
+        """`network_outputs` of inputs of these shapes, where `get(i)` is number i."""
+        for batch in _batches(shapes, batch_size):
             # Not `Task.predict_on_batch`: these images are already converted.
-            outputs = keras.Model.predict_on_batch(self, np.stack([inputs[i] for i in batch]))
+            outputs = keras.Model.predict_on_batch(self, np.stack([get(i) for i in batch]))
             yield from zip(batch, np.asarray(outputs), strict=True)
 
 
