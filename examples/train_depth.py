@@ -31,6 +31,10 @@ from keras_dpt.weights.half_precision import store_in_half_precision
 WINDOWS = datasets.Augmentation(rescale=(1.0, 1.5), stretch=(0.8, 1.25), color=(0.85, 1.15))
 
 
+# The stages of a classifier; a transformer on top of them is as new as the decoder.
+PRETRAINED = r"^(stem|stage_\d|mbconv_\d+)"
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -38,11 +42,18 @@ def parse_arguments():
     parser.add_argument("data", nargs="+", metavar="NAME:FOLDER", help="data sets to train on")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--preset", default="dpt_hybrid")
-    parser.add_argument("--from-scratch", action="store_true", help="begin with random weights")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--from-scratch", action="store_true", help="begin with random weights")
+    start.add_argument(
+        "--new-decoder", action="store_true", help="the preset's encoder knows ImageNet only"
+    )
     parser.add_argument("--sizes", default="384x384", help="HxW, or HxW:SHARE,... to grow")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--learning-rate", type=float, help="of all weights, at its peak")
+    parser.add_argument("--learning-rate", type=float, help="of all new weights, at its peak")
+    parser.add_argument(
+        "--encoder-rate", type=float, default=0.3, help="share of it, --new-decoder"
+    )
     parser.add_argument("--trim", type=float, help="share of largest errors that do not count")
     parser.add_argument("--gradient-weight", type=float, default=0.5, help="0 for sparse truth")
     parser.add_argument("--mixed-precision", choices=("mixed_bfloat16", "mixed_float16"))
@@ -67,17 +78,35 @@ def make_model(args, dtype=None):
 
 
 def compile_model(model, args, steps):
-    """The paper's Adam with two rates; from scratch, one rate that falls and averaged weights."""
+    """The paper's Adam with two rates; with new weights they fall, and weights are averaged."""
     # Much truth of the paper's data sets is wrong, hence its trimmed 20 %.
     loss = losses.ScaleShiftInvariantLoss(args.trim or 0.0, args.gradient_weight)
-    if args.from_scratch:
-        rate = training.warmup_cosine(args.learning_rate or 7e-4, steps)
-        optimizer = keras.optimizers.AdamW(
-            rate, weight_decay=0.05, clipnorm=1.0, use_ema=True, ema_momentum=0.998
-        )
-        model.compile(optimizer, loss)
-    else:
+    if not is_new(args):
         model.compile(loss=loss, learning_rate=args.learning_rate)
+        return
+    peak = args.learning_rate or 7e-4
+    rates = training.warmup_cosine(peak, steps)
+    if args.new_decoder:
+        model.backbone.image_encoder.freeze_norms()
+        rates = {
+            PRETRAINED: training.warmup_cosine(peak * args.encoder_rate, steps),
+            ".": rates,
+        }
+    optimizer = training.optimizer_with_rates(
+        rates,
+        keras.optimizers.AdamW,
+        model.trainable_variables,
+        weight_decay=0.05,
+        clipnorm=1.0,
+        use_ema=True,
+        ema_momentum=0.998,
+    )
+    model.compile(optimizer, loss)
+
+
+def is_new(args):
+    """Whether much of the network begins with random weights."""
+    return args.from_scratch or args.new_decoder
 
 
 def run(args):
@@ -99,9 +128,9 @@ def run(args):
     model = make_model(args, args.mixed_precision)
     compile_model(model, args, args.epochs * len(batches(stages[0][0])))
     callbacks = training.recipe_callbacks(
-        args.out, "val_abs_rel", source=validation[0], averaged=args.from_scratch
+        args.out, "val_abs_rel", source=validation[0], averaged=is_new(args)
     )
-    with training.linear_head(model) if args.from_scratch else contextlib.nullcontext():
+    with training.linear_head(model) if is_new(args) else contextlib.nullcontext():
         training.fit_in_stages(
             model,
             batches,
@@ -121,7 +150,7 @@ def finish(args, stages, train, validation_batches):
     best = training.KeepBest(args.out, "val_abs_rel").restore(model)
     size = training.size_of_epoch(stages, args.epochs, best["epoch"])
     model.preprocessor.image_size = size
-    if args.from_scratch:
+    if is_new(args):
         with training.linear_head(model):
             training.lift_outputs(model, [sample.image for sample in train[0]])
     model.save_to_preset(str(args.out / "preset"))

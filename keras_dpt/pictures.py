@@ -240,7 +240,7 @@ def _read_file(path: Path) -> np.ndarray:
             image = Image.open(path)
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"{path} has too many pixels: {error}. Shrink it, or raise "
+            f"{path} has too many pixels: {str(error).rstrip('.')}. Shrink it, or raise "
             "PIL.Image.MAX_IMAGE_PIXELS if you trust the file and have the memory."
         ) from error
     except UnidentifiedImageError as error:

@@ -16,6 +16,12 @@ ENCODER_CONFIGS = {
         "stage_depths": (1, 2, 1),
         "num_groups": 2,
     },
+    "EfficientNetHybridEncoder": {
+        "out_indices": (1, 3),
+        "stem_channels": 8,
+        "stage_channels": (6, 8, 12, 10, 14, 16, 18),
+        "stage_depths": (1, 2, 1, 1, 1, 2, 1),
+    },
 }
 
 

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from keras_dpt import presets
-from keras_dpt.conversion import hf_dpt, isl_org, vit_imagenet
+from keras_dpt.conversion import efficientnet_lite, hf_dpt, isl_org, vit_imagenet
 from keras_dpt.conversion.architecture import differences
 from keras_dpt.conversion.engine import assign, plan
 from keras_dpt.conversion.readers import Checkpoint
@@ -26,6 +26,7 @@ SOURCES = {
     "hf_dpt": hf_dpt.DEPTH,
     "hf_vit": vit_imagenet.HUGGING_FACE,
     "timm_vit": vit_imagenet.TIMM,
+    "efficientnet_lite": efficientnet_lite.SOURCE,
 }
 
 NOTE_UNKNOWN = (

@@ -1,6 +1,11 @@
 """The encoders, by the name that presets use for them."""
 
+from keras_dpt.encoders.efficientnet_hybrid import EfficientNetHybridEncoder
 from keras_dpt.encoders.vit import ViTEncoder
 from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
 
-ENCODERS = {"ViTEncoder": ViTEncoder, "ViTHybridEncoder": ViTHybridEncoder}
+ENCODERS = {
+    "ViTEncoder": ViTEncoder,
+    "ViTHybridEncoder": ViTHybridEncoder,
+    "EfficientNetHybridEncoder": EfficientNetHybridEncoder,
+}

@@ -33,6 +33,12 @@ class Encoder(keras_hub.models.Backbone):
         """Layers that `enable_lora(rank)` adapts: the fused query, key, value projections."""
         return ["qkv"]
 
+    def freeze_norms(self):
+        """Stop batch normalisations, if there are any: fine-tuning's batches are small.
+
+        Their averages and factors then stay as ImageNet left them, in training too.
+        """
+
 
 def named_taps(maps, prefixes):
     """The outputs of an encoder: `stageN` for each map, `prefixN` for each prefix not `None`."""

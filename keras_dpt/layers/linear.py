@@ -50,6 +50,46 @@ class Conv2D(keras.layers.Conv2D):
         return None
 
 
+class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """`keras.layers.DepthwiseConv2D`: on JAX as a sum of shifted maps, on PyTorch without copies.
+
+    XLA's processor code for a convolution in as many groups as channels takes 5 to 50 times as
+    long as the sum, which it fuses into one pass.
+
+    Args, inputs and returns: as in `keras.layers.DepthwiseConv2D`, with `depth_multiplier=1`,
+        `padding="same"` and `data_format="channels_last"`.
+    """
+
+    def call(self, inputs):
+        x = self.convolution_op(inputs, self.kernel, self.bias if self.use_bias else None)
+        return x if self.activation is None else self.activation(x)
+
+    def convolution_op(self, inputs, kernel, bias=None):
+        backend = keras.config.backend()
+        if backend in ("jax", "torch"):
+            pads = [
+                _same_padding(side, size, step, dilation)
+                for side, size, step, dilation in zip(
+                    inputs.shape[1:3],
+                    self.kernel_size,
+                    self.strides,
+                    self.dilation_rate,
+                    strict=True,
+                )
+            ]
+            convolution = {"jax": _sum_of_shifts, "torch": _torch_depthwise}[backend]
+            return convolution(inputs, kernel, bias, self.strides, self.dilation_rate, pads)
+        x = ops.depthwise_conv(
+            inputs,
+            kernel,
+            strides=self.strides,
+            padding="same",
+            dilation_rate=self.dilation_rate,
+            data_format="channels_last",
+        )
+        return x if bias is None else x + bias
+
+
 class Dense(keras.layers.Dense):
     """`keras.layers.Dense` as the product of two matrices, whatever the rank of its input.
 
@@ -106,6 +146,42 @@ def _torch_convolution(inputs, kernel, bias, strides, padding):
     inputs, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
     bias = None if bias is None else ops.convert_to_tensor(bias)
     x = F.conv2d(inputs.permute(0, 3, 1, 2), kernel.permute(3, 2, 0, 1), bias, strides, padding)
+    return x.permute(0, 2, 3, 1)
+
+
+def _same_padding(side, size, step, dilation):
+    """Zeros before and after an axis, as TensorFlow's SAME has them."""
+    total = max((-(-side // step) - 1) * step + (size - 1) * dilation + 1 - side, 0)
+    return total // 2, total - total // 2
+
+
+def _sum_of_shifts(inputs, kernel, bias, strides, dilation, pads):
+    """Depthwise convolution of `(B, H, W, C)` with `(kh, kw, C, 1)`."""
+    x = ops.pad(inputs, ((0, 0), *pads, (0, 0)))
+    kernel = ops.convert_to_tensor(kernel)
+    ends = [x.shape[axis + 1] - dilation[axis] * (kernel.shape[axis] - 1) for axis in (0, 1)]
+
+    def shifted(i, j):
+        top, left = i * dilation[0], j * dilation[1]
+        rows = slice(top, top + ends[0], strides[0])
+        return x[:, rows, left : left + ends[1] : strides[1]] * kernel[i, j, :, 0]
+
+    total = sum(shifted(i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1]))
+    return total if bias is None else total + bias
+
+
+def _torch_depthwise(inputs, kernel, bias, strides, dilation, pads):
+    """Depthwise convolution of `(B, H, W, C)` with `(kh, kw, C, 1)`."""
+    import torch.nn.functional as F
+
+    x = ops.convert_to_tensor(inputs).permute(0, 3, 1, 2)
+    kernel = ops.convert_to_tensor(kernel).permute(2, 3, 0, 1)
+    bias = None if bias is None else ops.convert_to_tensor(bias)
+    (top, bottom), (left, right) = pads
+    if (top, left) != (bottom, right):
+        x = F.pad(x, (left, right, top, bottom))
+        top = left = 0
+    x = F.conv2d(x, kernel, bias, strides, (top, left), dilation, groups=kernel.shape[0])
     return x.permute(0, 2, 3, 1)
 
 

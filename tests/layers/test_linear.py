@@ -44,6 +44,26 @@ def test_convolution_is_that_of_keras(options):
     )
 
 
+DEPTHWISE = [
+    {"kernel_size": 3},
+    {"kernel_size": 5, "strides": 2, "use_bias": False},
+    {"kernel_size": 3, "strides": 2, "activation": "relu"},
+    {"kernel_size": 5, "dilation_rate": 2},
+    {"kernel_size": (1, 3)},
+]
+
+
+@pytest.mark.parametrize("options", DEPTHWISE, ids=str)
+@pytest.mark.parametrize("sides", [(9, 12), (8, 10)])
+def test_depthwise_convolution_is_that_of_keras(options, sides):
+    options = {"padding": "same"} | options
+    assert_equal_twins(
+        linear.DepthwiseConv2D(**options),
+        keras.layers.DepthwiseConv2D(**options),
+        maps(2, *sides, 4),
+    )
+
+
 @pytest.mark.parametrize("slow", [True, False])
 @pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (2, 3, 5, 4)])
 def test_dense_is_that_of_keras(shape, slow, monkeypatch):

@@ -1,0 +1,79 @@
+"""EfficientNet-Lite classifiers, the stages to start small networks from.
+
+Names are those of lukemelas/EfficientNet-PyTorch, which the index's `efficientnet-lite*` packages
+of ML Illustrated share; they hold Google's ImageNet weights, Apache-2.0.
+"""
+
+from keras_dpt.conversion.architecture import original_image
+from keras_dpt.conversion.engine import Rule, Source, norm, weights
+
+BLOCK = "_blocks.{i}"
+
+
+def depthwise_to_keras(kernel):
+    """A depthwise kernel `(C, 1, h, w)` as Keras has it, `(h, w, C, 1)`."""
+    return kernel.transpose(2, 3, 0, 1)
+
+
+RULES = (
+    *weights("stem/conv", "_conv_stem"),
+    *norm("stem/norm", "_bn0"),
+    *weights("mbconv_{i}/expand/conv", f"{BLOCK}._expand_conv"),
+    *norm("mbconv_{i}/expand/norm", f"{BLOCK}._bn0"),
+    Rule(
+        "mbconv_{i}/depthwise/conv/kernel",
+        (f"{BLOCK}._depthwise_conv.weight",),
+        depthwise_to_keras,
+    ),
+    *norm("mbconv_{i}/depthwise/norm", f"{BLOCK}._bn1"),
+    *weights("mbconv_{i}/project/conv", f"{BLOCK}._project_conv"),
+    *norm("mbconv_{i}/project/norm", f"{BLOCK}._bn2"),
+)
+
+IGNORE = {
+    r"_conv_head\.|_bn1\.|_fc\.": "ImageNet classifier",
+    r".*\.num_batches_tracked": "a counter that only PyTorch needs",
+}
+
+# What a classifier does not have: a transformer, a decoder and a head, small like its stages.
+FRESH = {
+    r"patch_embedding/|position_embedding/|block_\d+/": "a classifier has no transformer",
+    r"(read|reassemble|fusion|fusion_input)_\d/|depth_head/": "a classifier has no decoder",
+}
+
+
+def config_from(specs, hf_config=None):
+    """The architecture of `dpt_mini_nyuv2`, with the stages of this classifier."""
+    count = sum(name.endswith("._project_conv.weight") for name in specs)
+    widths = [specs[f"_blocks.{i}._project_conv.weight"].shape[0] for i in range(count)]
+    channels = list(dict.fromkeys(widths))
+    return {
+        "encoder": "EfficientNetHybridEncoder",
+        "encoder_config": {
+            "num_layers": 4,
+            "hidden_dim": 192,
+            "num_heads": 3,
+            "mlp_dim": 576,
+            "position_grid": [12, 16],
+            "out_indices": [1, 3],
+            "layer_norm_epsilon": 1e-06,
+            "stem_channels": specs["_conv_stem.weight"].shape[0],
+            "stage_channels": channels,
+            "stage_depths": [widths.count(width) for width in channels],
+        },
+        "backbone_config": {
+            "readout": "project",
+            "reassemble_channels": [*channels[1:3], 96, 96],
+            "fusion_channels": 48,
+            "use_batch_norm": False,
+        },
+        "task_config": {"head_channels": [24, 16], "kind": "relative_inverse_depth"},
+    }
+
+
+def image_from(architecture, hf_image=None):
+    """Pictures as small as the network, shrunk without aliases: its truth is no finer."""
+    return original_image(architecture) | {"resize": "bicubic_antialias"}
+
+
+SOURCE = Source(("_blocks.", "_conv_stem"), RULES, IGNORE, config_from, image_from, FRESH)
