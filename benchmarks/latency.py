@@ -1,6 +1,6 @@
 """Latency, throughput and memory beside transformers on PyTorch, all in one run.
 
-    python benchmarks/latency.py --presets dpt_base --batches 1 4 --json latency.json
+    python benchmarks/latency.py --presets dpt_base --batches 1 4 --decoders --json latency.json
 
 Random weights; no network is needed. Competitors are processes of their own that take turns, so
 that other load on the machine hits all alike; medians and ratios are printed. "share" is the
@@ -25,6 +25,8 @@ COLUMNS = {
     "network_megabytes": ("of it after import", ".0f"),
 }
 
+DECODER_SIZE = (336, 336)  # 24 x 24 patches of keras-hub's 14 pixels
+
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -33,6 +35,7 @@ def parse_arguments():
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
     parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=BACKENDS)
     parser.add_argument("--size", nargs=2, type=int, default=[384, 384], metavar=("H", "W"))
+    parser.add_argument("--decoders", action="store_true", help="also beside keras-hub's decoder")
     parser.add_argument("--compiled", action="store_true", help="torch.compile transformers, too")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
@@ -57,14 +60,23 @@ def contestants(args, preset, dtype):
     return makers
 
 
-def rows_of(args, preset, dtype, batch, rate):
-    flops = batch * count_flops(preset, args.size)
+def decoders(args, backend):
+    """keras-hub's decoder and ours on a backend, behind four blocks of a ViT."""
+    options = {"backend": backend, "threads": args.threads}
+    return [
+        (f"{package} {backend}", f"{package}_decoder", options)
+        for package in ("keras_hub", "keras_dpt")
+    ]
+
+
+def rows_of(args, makers, size, preset, dtype, batch):
+    """Rows of networks that take turns; "times as fast" is beside the first of them."""
     with ExitStack() as stack:
         competitors = [
             stack.enter_context(Competitor(name, library, **options))
-            for name, library, options in contestants(args, preset, dtype)
+            for name, library, options in makers
         ]
-        rows = take_turns(competitors, args.rounds, batch=batch, size=args.size)
+        rows = take_turns(competitors, args.rounds, batch=batch, size=size)
     for row in rows:
         row |= {
             "preset": preset,
@@ -76,8 +88,6 @@ def rows_of(args, preset, dtype, batch, rate):
             "peak_megabytes": row["peak_memory"] / 1e6,
             "network_megabytes": row["network_memory"] / 1e6,
         }
-        if row["name"].startswith("keras_dpt"):
-            row["share"] = flops / row["seconds"] / rate
     return rows
 
 
@@ -89,9 +99,18 @@ def main():
         print(f"best matrix product in {dtype}: {rate / 1e9:.0f} GFLOP/s")
         for preset in args.presets:
             for batch in args.batches:
-                new = rows_of(args, preset, dtype, batch, rate)
+                makers = contestants(args, preset, dtype)
+                new = rows_of(args, makers, args.size, preset, dtype, batch)
+                flops = batch * count_flops(preset, args.size)
+                for row in new:
+                    if row["name"].startswith("keras_dpt"):
+                        row["share"] = flops / row["seconds"] / rate
                 print(table(new, COLUMNS), flush=True)
                 rows += new
+    for backend in args.backends if args.decoders else ():
+        new = rows_of(args, decoders(args, backend), DECODER_SIZE, "decoder", "float32", 1)
+        print(table(new, COLUMNS), flush=True)
+        rows += new
     save(args.json, rows, matrix_rates=rates)
 
 

@@ -57,6 +57,7 @@ def config_from(specs, hf_config=None):
             "position_grid": [12, 16],
             "out_indices": [1, 3],
             "layer_norm_epsilon": 1e-06,
+            "out_stages": [0, 1],
             "stem_channels": specs["_conv_stem.weight"].shape[0],
             "stage_channels": channels,
             "stage_depths": [widths.count(width) for width in channels],

@@ -3,7 +3,7 @@
 import keras
 
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
-from keras_dpt.encoders.vit import check_out_indices, transformer_taps
+from keras_dpt.encoders.vit import check_out_indices, check_out_stages, transformer_taps
 from keras_dpt.layers.efficientnet import ConvNorm, EfficientNetStem, InvertedResidual
 from keras_dpt.layers.transformer import PatchEmbedding
 
@@ -11,7 +11,8 @@ from keras_dpt.layers.transformer import PatchEmbedding
 KERNEL_SIZES = (3, 3, 5, 3, 5, 5, 3)
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 EXPANSIONS = (1, 6, 6, 6, 6, 6, 6)
-TAPPED = (1, 2)  # the stages whose maps are at strides 4 and 8
+# The last stages at strides 4, 8 and 16: what of the pyramid convolutions can give.
+LAST_AT_STRIDE = (1, 2, 6)
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -24,15 +25,18 @@ class EfficientNetHybridEncoder(Encoder):
     Args:
         num_layers, hidden_dim, num_heads, mlp_dim, position_grid, layer_norm_epsilon, image_shape,
             dtype: see `ViTEncoder`.
-        out_indices: the two tapped transformer blocks, 0-based, ascending.
+        out_indices: tapped transformer blocks, 0-based, ascending.
+        out_stages: tapped maps of convolutions, 0 the last one at stride 4, 1 that at stride 8, 2
+            that at stride 16, ascending. Together with `out_indices` they make four taps; `()`
+            taps blocks only, as in the paper's Table 6.
         stem_channels: width after the first convolution.
         stage_channels, stage_depths: width and blocks of each of the seven stages; the defaults
             are EfficientNet-Lite0's.
 
     Inputs: `(B, H, W, 3)` float in [-1, 1], sides multiples of 16.
-    Returns: see `keras_dpt.encoders.encoder.Encoder`; the maps of two stages at strides 4 and 8,
-        those of two transformer blocks at stride 16.
-    Raises: ValueError: `out_indices` are not two blocks of the network in ascending order.
+    Returns: see `keras_dpt.encoders.encoder.Encoder`; maps of stages are at strides 4, 8 and 16,
+        those of blocks at stride 16.
+    Raises: ValueError: the taps are not four, not ascending or do not exist.
     Source: Tan & Le 2019 (arXiv 1905.11946); Ranftl et al. 2021 (arXiv 2103.13413), section 3.1,
         "ViT-Hybrid"; dilation as in Chen et al. 2017 (arXiv 1706.05587).
     """
@@ -46,6 +50,7 @@ class EfficientNetHybridEncoder(Encoder):
         position_grid=(12, 16),
         out_indices=(1, 3),
         layer_norm_epsilon=1e-6,
+        out_stages=(0, 1),
         stem_channels=32,
         stage_channels=(16, 24, 40, 80, 112, 192, 320),
         stage_depths=(1, 2, 2, 3, 3, 4, 1),
@@ -53,7 +58,8 @@ class EfficientNetHybridEncoder(Encoder):
         dtype=None,
         **kwargs,
     ):
-        check_out_indices(out_indices, 2, num_layers)
+        check_out_indices(out_indices, 4 - len(out_stages), num_layers)
+        check_out_stages(out_stages)
 
         # === Layers and functional model ===
         image = keras.Input(image_shape, name="images")
@@ -88,8 +94,9 @@ class EfficientNetHybridEncoder(Encoder):
             mlp_dim=mlp_dim,
             epsilon=layer_norm_epsilon,
         )
-        maps = [stages[stage] for stage in TAPPED] + maps
-        super().__init__(image, named_taps(maps, [None, None] + prefixes), dtype=dtype, **kwargs)
+        maps = [stages[LAST_AT_STRIDE[stage]] for stage in out_stages] + maps
+        prefixes = [None] * len(out_stages) + prefixes
+        super().__init__(image, named_taps(maps, prefixes), dtype=dtype, **kwargs)
         freeze_layers_too(self)
 
         # === Config ===
@@ -100,6 +107,7 @@ class EfficientNetHybridEncoder(Encoder):
         self.position_grid = tuple(position_grid)
         self.out_indices = tuple(out_indices)
         self.layer_norm_epsilon = layer_norm_epsilon
+        self.out_stages = tuple(out_stages)
         self.stem_channels = stem_channels
         self.stage_channels = tuple(stage_channels)
         self.stage_depths = tuple(stage_depths)
@@ -107,8 +115,14 @@ class EfficientNetHybridEncoder(Encoder):
 
     @property
     def taps(self):
-        stages = (Tap(self.stage_channels[stage], has_prefix=False) for stage in TAPPED)
-        return (*stages, *[Tap(self.hidden_dim, has_prefix=True)] * 2)
+        widths = self.stage_widths({"stage_channels": self.stage_channels})
+        stages = [Tap(widths[stage], has_prefix=False) for stage in self.out_stages]
+        return (*stages, *[Tap(self.hidden_dim, has_prefix=True)] * len(self.out_indices))
+
+    @staticmethod
+    def stage_widths(config):
+        """Widths of the maps that `out_stages` 0, 1 and 2 stand for, of constructor arguments."""
+        return [config["stage_channels"][stage] for stage in LAST_AT_STRIDE]
 
     def freeze_norms(self):
         for layer in self.layers:
@@ -125,6 +139,7 @@ class EfficientNetHybridEncoder(Encoder):
             "position_grid": self.position_grid,
             "out_indices": self.out_indices,
             "layer_norm_epsilon": self.layer_norm_epsilon,
+            "out_stages": self.out_stages,
             "stem_channels": self.stem_channels,
             "stage_channels": self.stage_channels,
             "stage_depths": self.stage_depths,

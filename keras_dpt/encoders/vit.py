@@ -122,3 +122,12 @@ def check_out_indices(out_indices, count, num_layers):
             f"`out_indices` has to name {count} of the blocks 0 to {num_layers - 1} in ascending "
             f"order; received {tuple(out_indices)}."
         )
+
+
+def check_out_stages(out_stages):
+    """Raise a ValueError unless these are the first of the maps at strides 4, 8 and 16."""
+    if list(out_stages) != list(range(len(out_stages)))[:3]:
+        raise ValueError(
+            "`out_stages` has to be (), (0,), (0, 1) or (0, 1, 2): the finest maps come from the "
+            f"first stages; received {tuple(out_stages)}."
+        )

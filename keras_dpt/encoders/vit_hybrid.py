@@ -3,7 +3,7 @@
 import keras
 
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
-from keras_dpt.encoders.vit import check_out_indices, transformer_taps
+from keras_dpt.encoders.vit import check_out_indices, check_out_stages, transformer_taps
 from keras_dpt.layers.resnet_v2 import Bottleneck, ResNetStem
 from keras_dpt.layers.transformer import PatchEmbedding
 
@@ -52,11 +52,7 @@ class ViTHybridEncoder(Encoder):
         **kwargs,
     ):
         check_out_indices(out_indices, 4 - len(out_stages), num_layers)
-        if list(out_stages) != list(range(len(out_stages)))[: len(stage_channels)]:
-            raise ValueError(
-                "`out_stages` has to be (), (0,), (0, 1) or (0, 1, 2): the finest maps come from "
-                f"the first stages; received {tuple(out_stages)}."
-            )
+        check_out_stages(out_stages)
 
         # === Layers and functional model ===
         image = keras.Input(image_shape, name="images")
@@ -113,6 +109,11 @@ class ViTHybridEncoder(Encoder):
     def taps(self):
         stages = [Tap(self.stage_channels[s], has_prefix=False) for s in self.out_stages]
         return (*stages, *[Tap(self.hidden_dim, has_prefix=True)] * len(self.out_indices))
+
+    @staticmethod
+    def stage_widths(config):
+        """Widths of the maps that `out_stages` 0, 1 and 2 stand for, of constructor arguments."""
+        return list(config["stage_channels"])
 
     def get_config(self):
         return super().get_config() | {

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_dpt import presets
+from keras_dpt.encoders import ENCODERS
 from keras_dpt.errors import EvaluationError
 from keras_dpt.evaluation.evaluate import evaluate
 from keras_dpt.evaluation.protocols import METRICS, get_protocol
@@ -121,7 +122,7 @@ def taps_variants(preset: dict) -> dict[str, dict]:
     """
     config = preset["architecture"]["encoder_config"]
     layers = config["num_layers"]
-    hybrid = "stage_channels" in config
+    hybrid = "out_stages" in config
     even = [round((i + 1) * layers / 4) - 1 for i in range(4)]
     choices = {tuple(even): None, tuple(range(layers - 4, layers)): None}
     later = [layers // 2 - 1 + round((i + 1) * (layers - layers // 2) / 4) for i in range(4)]
@@ -147,24 +148,19 @@ def encoder_variants(preset: dict) -> dict[str, dict]:
         key: config[key]
         for key in ("num_layers", "hidden_dim", "num_heads", "mlp_dim", "position_grid")
     }
-    widths = preset["architecture"]["backbone_config"]["reassemble_channels"]
-    stages = config.get("stage_channels", [256, 512, 1024])
     plain = {"out_indices": [round((i + 1) * layers / 4) - 1 for i in range(4)], "patch_size": 16}
-    hybrid = {"out_indices": [layers // 2 - 1, layers - 1], "stage_channels": stages}
-    for key in ("stem_channels", "stage_depths", "num_groups", "weight_standardization"):
-        if key in config:
-            hybrid[key] = config[key]
-    encoders = {"ViTEncoder": plain, "ViTHybridEncoder": hybrid}
+    taps = {"out_indices": [layers // 2 - 1, layers - 1], "out_stages": [0, 1]}
+    name = preset["architecture"]["encoder"]
+    if name == "ViTEncoder":
+        name, taps = "ViTHybridEncoder", taps | {"stage_channels": [256, 512, 1024]}
+        hybrid = shared | taps
+    else:
+        hybrid = config | taps
     variants = {}
-    for name, own in encoders.items():
-        variant = copy.deepcopy(preset)
-        variant["architecture"] |= {"encoder": name, "encoder_config": shared | own}
-        if name == "ViTHybridEncoder":
-            variant["architecture"]["backbone_config"]["reassemble_channels"] = [
-                *stages[:2],
-                *widths[2:],
-            ]
-        variants[name] = variant
+    for encoder, own in (("ViTEncoder", shared | plain), (name, hybrid)):
+        widths = _widths(preset, encoder, own)
+        variants[encoder] = _changed(preset, backbone_config={"reassemble_channels": widths})
+        variants[encoder]["architecture"] |= {"encoder": encoder, "encoder_config": own}
     return variants
 
 
@@ -342,15 +338,21 @@ def _changed(preset, **configs):
 
 def _tapped(preset, blocks, stages):
     """The preset with other taps; maps of transformer blocks get the preset's narrow widths."""
-    config = preset["architecture"]["encoder_config"]
-    widths = list(preset["architecture"]["backbone_config"]["reassemble_channels"])
-    for i, _ in enumerate(stages.get("out_stages", ())):
-        widths[i] = config["stage_channels"][i]
+    architecture = preset["architecture"]
+    config = architecture["encoder_config"] | {"out_indices": blocks} | stages
     return _changed(
         preset,
-        encoder_config={"out_indices": blocks} | stages,
-        backbone_config={"reassemble_channels": widths},
+        encoder_config=config,
+        backbone_config={"reassemble_channels": _widths(preset, architecture["encoder"], config)},
     )
+
+
+def _widths(preset, encoder, config):
+    """The preset's `reassemble_channels`, those of tapped stages as this encoder has them."""
+    widths = list(preset["architecture"]["backbone_config"]["reassemble_channels"])
+    for stage in config.get("out_stages", ()):
+        widths[stage] = ENCODERS[encoder].stage_widths(config)[stage]
+    return widths
 
 
 def _environment():

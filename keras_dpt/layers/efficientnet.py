@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_dpt.layers.folding import convolve_and_normalize
 from keras_dpt.layers.initializers import HostVarianceScaling
 from keras_dpt.layers.linear import Conv2D, DepthwiseConv2D
 from keras_dpt.layers.transformer import check_sides
@@ -12,9 +13,6 @@ from keras_dpt.ops import in_place
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class ConvNorm(keras.layers.Layer):
     """Convolution without bias, batch normalisation and, if wanted, a ReLU that ends at 6.
-
-    When it does not learn, the normalisation is folded into kernel and bias: one pass over the
-    map instead of two or three, the same numbers.
 
     Args:
         filters: width of the output; `None` for a depthwise convolution, which keeps the width.
@@ -55,24 +53,8 @@ class ConvNorm(keras.layers.Layer):
         self.norm.build(self.conv.compute_output_shape(input_shape))
 
     def call(self, x, training=None):
-        if training and self.norm.trainable:
-            x = self.norm(self.conv(x), training=True)
-        else:
-            norm = self.norm
-            # In float32: variances may be too small for half precision.
-            gamma, beta, mean, variance = (
-                ops.cast(v, "float32")
-                for v in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
-            )
-            factor = gamma / ops.sqrt(variance + norm.epsilon)
-            kernel = ops.cast(self.conv.kernel, "float32")
-            # The output channel is the last axis but in depthwise kernels, `(kh, kw, C, 1)`.
-            kernel = kernel * (factor[:, None] if self.filters is None else factor)
-            bias = beta - mean * factor
-            x = self.conv.convolution_op(
-                x, ops.cast(kernel, self.compute_dtype), ops.cast(bias, self.compute_dtype)
-            )
-        return ops.relu6(x) if self.activate else x
+        x = convolve_and_normalize(self.conv, self.norm, x, training)
+        return in_place.relu6(x) if self.activate else x
 
     def convolutions(self):
         """Itself, as a list, like an `InvertedResidual`'s."""

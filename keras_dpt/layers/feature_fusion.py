@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_dpt.layers.folding import convolve_and_normalize
 from keras_dpt.layers.initializers import decoder_initializer
 from keras_dpt.layers.linear import Conv2D
 from keras_dpt.ops import in_place
@@ -54,12 +55,12 @@ class ResidualConvUnit(keras.layers.Layer):
             self.norm2.build(input_shape)
 
     def call(self, x, training=None):
-        y = self.conv1(ops.relu(x))
+        y = ops.relu(x)
         if self.use_batch_norm:
-            y = self.norm1(y, training=training)
-        y = self.conv2(in_place.relu(y))
-        if self.use_batch_norm:
-            y = self.norm2(y, training=training)
+            y = convolve_and_normalize(self.conv1, self.norm1, y, training)
+            y = convolve_and_normalize(self.conv2, self.norm2, in_place.relu(y), training)
+        else:
+            y = self.conv2(in_place.relu(self.conv1(y)))
         return in_place.add(y, x)
 
     def compute_output_shape(self, input_shape):

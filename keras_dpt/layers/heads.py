@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_dpt.layers.feature_fusion import doubled
+from keras_dpt.layers.folding import convolve_and_normalize
 from keras_dpt.layers.initializers import (
     HostTruncatedNormal,
     decoder_initializer,
@@ -179,7 +180,7 @@ class SegmentationHead(keras.layers.Layer):
             layer.build(input_shape)
 
     def call(self, x, training=None):
-        x = in_place.relu(self.norm(self.conv1(x), training=training))
+        x = in_place.relu(convolve_and_normalize(self.conv1, self.norm, x, training))
         x = self.conv2(self.drop(x, training=training))
         if self.factor == 1:
             return x

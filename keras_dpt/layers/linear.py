@@ -151,7 +151,8 @@ def _torch_convolution(inputs, kernel, bias, strides, padding):
 
 def _same_padding(side, size, step, dilation):
     """Zeros before and after an axis, as TensorFlow's SAME has them."""
-    total = max((-(-side // step) - 1) * step + (size - 1) * dilation + 1 - side, 0)
+    # Written so that a side may be a symbol, as in export: without a stride it does not matter.
+    total = max((size - 1) * dilation + 1 - step + (-side % step if step > 1 else 0), 0)
     return total // 2, total - total // 2
 
 

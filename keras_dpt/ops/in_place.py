@@ -22,6 +22,11 @@ def relu(x):
     return x.relu_() if keeps_nothing() else ops.relu(x)
 
 
+def relu6(x):
+    """`min(max(x, 0), 6)`; `x` must not be read afterwards."""
+    return x.clamp_(0, 6) if keeps_nothing() else ops.relu6(x)
+
+
 def add(x, y):
     """`x + y`; `x` must not be read afterwards. Both have the same shape and dtype."""
     return x.add_(y) if keeps_nothing() else x + y

@@ -33,6 +33,26 @@ def test_stride_16_is_kept_and_later_kernels_dilate():
     assert sizes == [(16, 24, 8), (8, 12, 12), (4, 6, 32), (4, 6, 32)]
 
 
+@pytest.mark.parametrize(
+    "out_stages, out_indices, channels",
+    [
+        ((), (0, 1, 2, 3), (32, 32, 32, 32)),
+        ((0,), (0, 1, 3), (8, 32, 32, 32)),
+        ((0, 1, 2), (3,), (8, 12, 18, 32)),
+    ],
+)
+def test_stages_and_blocks_are_tapped(out_stages, out_indices, channels):
+    encoder = hybrid(out_stages=out_stages, out_indices=out_indices)
+    assert tuple(tap.channels for tap in encoder.taps) == channels
+    outputs = encoder(keras.Input((64, 64, 3)))
+    assert tuple(outputs[f"stage{n}"].shape[-1] for n in (1, 2, 3, 4)) == channels
+
+
+def test_stages_that_make_no_pyramid_are_refused():
+    with pytest.raises(ValueError, match="`out_stages` has to be"):
+        hybrid(out_stages=(1, 2))
+
+
 @pytest.mark.parametrize("out_indices", [(0, 1, 2, 3), (3,), (3, 1), (1, 4)])
 def test_two_blocks_are_tapped(out_indices):
     with pytest.raises(ValueError, match="2 of the blocks 0 to 3 in ascending order"):

@@ -11,6 +11,7 @@ import keras_dpt
 from keras_dpt import presets
 from keras_dpt.datasets import Source
 from keras_dpt.depth_map import DepthMap
+from keras_dpt.encoders import ENCODERS
 from keras_dpt.errors import EvaluationError
 from keras_dpt.evaluation import studies
 
@@ -30,7 +31,7 @@ def tiny_preset(encoder="ViTHybridEncoder"):
     architecture = preset["architecture"]
     config = {"num_layers": 4, "hidden_dim": 32, "num_heads": 2, "mlp_dim": 48}
     config |= {"position_grid": [2, 2]} | tiny.ENCODER_CONFIGS[encoder]
-    widths = [16, 24, 16, 20] if encoder == "ViTHybridEncoder" else [8, 12, 16, 20]
+    widths = {"ViTHybridEncoder": [16, 24, 16, 20]}.get(encoder, [8, 12, 16, 20])
     architecture |= {"encoder": encoder, "encoder_config": config}
     architecture["backbone_config"] |= {"reassemble_channels": widths, "fusion_channels": 16}
     architecture["task_config"]["head_channels"] = [12, 8]
@@ -98,7 +99,7 @@ def test_readouts_are_trained_and_measured(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", ["ViTEncoder", "ViTHybridEncoder"])
+@pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("study", [studies.taps_variants, studies.encoder_variants])
 def test_variants_can_be_built(study, encoder):
     variants = study(tiny_preset(encoder))

@@ -28,6 +28,20 @@ def conv_same(x, kernel, bias=0.0, strides=1):
     return conv(x, kernel, bias, strides, padding)
 
 
+def depthwise_same(x, kernel, strides=1, dilation=1):
+    """Each channel by itself, `(kh, kw, C, 1)`, as a convolution that mixes none."""
+    dense = kernel * np.eye(kernel.shape[2])
+    return conv_same(x, dilated(dense, dilation), strides=strides)
+
+
+def dilated(kernel, dilation):
+    """The kernel with zeros between its weights."""
+    sides = [(side - 1) * dilation + 1 for side in kernel.shape[:2]]
+    spread = np.zeros((*sides, *kernel.shape[2:]))
+    spread[::dilation, ::dilation] = kernel
+    return spread
+
+
 def max_pool_same(x, size, strides):
     padding = [same_padding(side, size, strides) for side in x.shape[1:3]]
     x = np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-np.inf)

@@ -9,27 +9,18 @@ from keras import ops
 
 from keras_dpt.layers.efficientnet import ConvNorm, EfficientNetStem, InvertedResidual
 
+from .reference import conv_same, depthwise_same, dilated
+
 
 def maps(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-def convolved(x, kernel, strides=1, dilation=1):
-    """Convolution `(h, w, in, out)` or depthwise `(h, w, C, 1)`, padded as TensorFlow's SAME."""
-    size = kernel.shape[0]
-    spans = [-(-side // strides) for side in x.shape[1:3]]
-    reach = (size - 1) * dilation + 1
-    totals = [max((n - 1) * strides + reach - side, 0) for n, side in zip(spans, x.shape[1:3])]
-    x = np.pad(x.astype("float64"), [(0, 0), *[(t // 2, t - t // 2) for t in totals], (0, 0)])
-    depthwise = kernel.shape[3] == 1 and kernel.shape[2] == x.shape[3] > 1
-    total = 0
-    for i in range(size):
-        for j in range(size):
-            rows = slice(i * dilation, i * dilation + (spans[0] - 1) * strides + 1, strides)
-            columns = slice(j * dilation, j * dilation + (spans[1] - 1) * strides + 1, strides)
-            part, weight = x[:, rows, columns], kernel[i, j].astype("float64")
-            total = total + (part * weight[:, 0] if depthwise else part @ weight)
-    return total
+def convolved(layer, x, kernel):
+    """What a `ConvNorm`'s convolution gives."""
+    if layer.filters is None:
+        return depthwise_same(x, kernel, layer.strides, layer.dilation_rate)
+    return conv_same(x, dilated(kernel, layer.dilation_rate), strides=layer.strides)
 
 
 def normalized(x, weights, mean=None, variance=None):
@@ -61,7 +52,7 @@ def test_folded_norm(filters, size, strides, dilation, sides):
     layer.build(x.shape)
     tiny.randomize(layer)
     kernel, *norm = (np.array(w) for w in layer.get_weights())
-    expected = np.clip(normalized(convolved(x, kernel, strides, dilation), norm), 0, 6)
+    expected = np.clip(normalized(convolved(layer, x, kernel), norm), 0, 6)
     np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, atol=1e-5)
 
 
@@ -72,7 +63,7 @@ def test_norm_of_the_batch_in_training(filters):
     layer.build(x.shape)
     tiny.randomize(layer)
     kernel, *norm = (np.array(w) for w in layer.get_weights())
-    y = convolved(x, kernel)
+    y = convolved(layer, x, kernel)
     mean, variance = y.mean((0, 1, 2)), y.var((0, 1, 2))
     output = ops.convert_to_numpy(layer(x, training=True))
     np.testing.assert_allclose(output, normalized(y, norm, mean, variance), atol=1e-4)
@@ -101,5 +92,7 @@ def test_large_factors_in_half_precision():
     layer.norm.moving_variance.assign(np.full(4, 1e-9, "float32"))
     output = ops.convert_to_numpy(ops.cast(layer(x), "float32"))
     kernel = np.array(layer.conv.kernel)
-    np.testing.assert_allclose(output, convolved(x, kernel) / np.sqrt(1e-3), rtol=0.02, atol=0.1)
+    np.testing.assert_allclose(
+        output, convolved(layer, x, kernel) / np.sqrt(1e-3), rtol=0.02, atol=0.1
+    )
     assert keras.backend.standardize_dtype(layer(x).dtype) == "float16"
