@@ -12,6 +12,9 @@ from keras_dpt.ops import in_place
 from keras_dpt.ops.gelu import gelu
 from keras_dpt.ops.resize import resize_bilinear
 
+# JAX's matrices of attention scores have no more rows than this once there are twice as many.
+QUERIES_AT_ONCE = 1024
+
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class PatchEmbedding(keras.layers.Layer):
@@ -203,10 +206,18 @@ class Attention(keras.layers.Layer):
 
     def _attend(self, qkv, head_dim):
         query, key, value = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)  # (B, N, T, _)
-        scores = ops.matmul(query * head_dim**-0.5, ops.swapaxes(key, 2, 3))
-        # In half precision the softmax over many tokens loses the small ones.
-        weights = ops.softmax(ops.cast(scores, "float32"))
-        x = ops.matmul(ops.cast(weights, value.dtype), value)
+        query, key = query * head_dim**-0.5, ops.swapaxes(key, 2, 3)
+
+        def attend(query):
+            # In half precision the softmax over many tokens loses the small ones.
+            weights = ops.softmax(ops.cast(ops.matmul(query, key), "float32"))
+            return ops.matmul(ops.cast(weights, value.dtype), value)
+
+        length = query.shape[2]
+        if keras.config.backend() == "jax" and length > 2 * QUERIES_AT_ONCE:
+            x = _in_parts(attend, query, QUERIES_AT_ONCE)
+        else:
+            x = attend(query)
         return ops.swapaxes(x, 1, 2)
 
     def compute_output_shape(self, input_shape):
@@ -217,6 +228,17 @@ class Attention(keras.layers.Layer):
             "hidden_dim": self.hidden_dim,
             "num_heads": self.num_heads,
         }
+
+
+def _in_parts(attend, query, size):
+    """`attend(query)`, `(B, N, T, _)`, for `size` queries after the other: T x T never exists."""
+    batch, heads, length, dim = query.shape
+    count = -(-length // size)
+    query = ops.pad(query, ((0, 0), (0, 0), (0, count * size - length), (0, 0)))
+    parts = ops.reshape(query, (batch, heads, count, size, dim))
+    x = ops.map(attend, ops.transpose(parts, (2, 0, 1, 3, 4)))
+    x = ops.reshape(ops.transpose(x, (1, 2, 0, 3, 4)), (batch, heads, count * size, dim))
+    return x[:, :, :length]
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")

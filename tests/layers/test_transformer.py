@@ -1,10 +1,12 @@
 import math
 
+import keras
 import numpy as np
 import pytest
 import tiny
 from contracts import arrays, check_layer
 
+from keras_dpt.layers import transformer
 from keras_dpt.layers.transformer import (
     MLP,
     Attention,
@@ -51,6 +53,30 @@ def test_attention(tmp_path):
     layer, x = built(Attention(DIM, HEADS), None, DIM), normal(2, 7, DIM)
     np.testing.assert_allclose(arrays(layer(x)), attention(x, weights(layer)), atol=1e-5)
     check_layer(layer, [(x,), (normal(2, 5, DIM),)], tmp_path)
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="only JAX's goes part by part")
+def test_attention_of_many_tokens_part_by_part(monkeypatch):
+    layer, x = built(Attention(DIM, HEADS), None, DIM), normal(2, 40, DIM)
+    whole = largest_array(layer, x)
+    monkeypatch.setattr(transformer, "QUERIES_AT_ONCE", 3)
+    np.testing.assert_allclose(arrays(layer(x)), attention(x, weights(layer)), atol=1e-5)
+    assert whole == 2 * HEADS * 40 * 40  # the scores
+    assert largest_array(layer, x) < whole
+
+
+def largest_array(layer, x):
+    """Elements of the largest array that a call makes, with all that it calls."""
+    from jax import make_jaxpr
+    from jax.extend.core import jaxprs_in_params
+
+    def sizes(jaxpr):
+        for equation in jaxpr.eqns:
+            yield from (variable.aval.size for variable in equation.outvars)
+            for inner in jaxprs_in_params(equation.params):
+                yield from sizes(inner)
+
+    return max(sizes(make_jaxpr(layer)(x).jaxpr))
 
 
 def test_heads_have_to_share_the_width():
