@@ -145,4 +145,7 @@ def _runtime(form):
     if form.name == "openvino":
         note = "Without this, OpenVINO computes in bfloat16 where the processor can."
         runtime |= {"options": OPENVINO_FLOAT32, "note": note}
+    if form.name == "litert":
+        note = "Make a new interpreter for each input shape: one whose input grew can be wrong."
+        runtime |= {"note": note}
     return runtime

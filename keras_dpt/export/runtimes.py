@@ -55,14 +55,19 @@ def _openvino(path, threads, options):
 def _litert(path, threads):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=path, num_threads=threads)
-    source = interpreter.get_input_details()[0]["index"]
+    interpreter, shape = None, None
 
     def run(images):
-        if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
-            interpreter.resize_tensor_input(source, images.shape, strict=True)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(source, images)
+        nonlocal interpreter, shape
+        if images.shape != shape:
+            # A new one for each shape: 2.3.0's answers wrongly once its input has grown.
+            interpreter, shape = Interpreter(model_path=path, num_threads=threads), None
+            source = interpreter.get_input_details()[0]
+            if tuple(source["shape"]) != images.shape:
+                interpreter.resize_tensor_input(source["index"], images.shape, strict=True)
+            interpreter.allocate_tensors()
+            shape = images.shape
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
         interpreter.invoke()
         return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
