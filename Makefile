@@ -31,7 +31,7 @@ $(BACKENDS:%=test-%): test-%: $(VENV)/.developer
 
 # Notebooks in their quick form. Together they take ten minutes.
 test-documents: $(VENV)/.documents $(VENV)/.developer
-	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" \
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" --numprocesses $(JOBS) --dist worksteal \
 		tests/test_docs.py tests/test_notebooks.py tests/test_readme.py tests/export
 
 test-slow: $(VENV)/.developer

@@ -3,14 +3,15 @@
     python examples/train_depth.py nyuv2:DATA/nyuv2 kitti:DATA/kitti --out runs/depth
 
 Data sets are named as in `keras_dpt.datasets`, each with its folder; the first one's split "val"
-chooses the best epoch. With --from-scratch the preset gives the architecture only, as for the
-embedded `dpt_mini_nyuv2`:
+chooses the best epoch. With --new-decoder only the preset's encoder knows something, ImageNet, as
+in the paper; --from-scratch takes the architecture alone. The embedded `dpt_mini_nyuv2`, on the
+stages of a classifier that `keras-dpt convert` made a preset of (see presets/README.md):
 
-    KERAS_BACKEND=tensorflow python examples/train_depth.py nyuv2:DATA/nyuv2 --from-scratch \\
-        --preset dpt_mini_nyuv2 --sizes 96x128:0.4,128x160 --epochs 100 --learning-rate 3e-3 \\
-        --mixed-precision mixed_bfloat16 --half --out runs/mini
+    KERAS_BACKEND=tensorflow python examples/train_depth.py nyuv2:DATA/nyuv2 --new-decoder \\
+        --preset start --sizes 128x160:0.667,192x256 --epochs 18 --learning-rate 1e-3 \\
+        --half --out runs/mini
 
-That took 84 minutes on two shared CPU cores and gave val AbsRel 0.157, delta < 1.25 0.76, both
+That took 63 minutes on two shared CPU cores and gave val AbsRel 0.126, delta < 1.25 0.835, both
 after alignment. The paper's own training (384 x 384, dpt_hybrid) wants a GPU and was not repeated.
 
 Several devices: --distribute; on PyTorch start `torchrun --nproc-per-node N examples/...` with it.
@@ -29,7 +30,6 @@ from keras_dpt.weights.half_precision import store_in_half_precision
 
 # Two thirds of a picture's sides or more. The paper's own is `datasets.PAPER_DEPTH`.
 WINDOWS = datasets.Augmentation(rescale=(1.0, 1.5), stretch=(0.8, 1.25), color=(0.85, 1.15))
-
 
 # The stages of a classifier; a transformer on top of them is as new as the decoder.
 PRETRAINED = r"^(stem|stage_\d|mbconv_\d+)"

@@ -4,6 +4,7 @@ from keras_dpt import datasets, losses, metrics
 from keras_dpt.alignment import align_scale_shift
 from keras_dpt.conversion import convert
 from keras_dpt.depth_map import DepthMap
+from keras_dpt.encoders.efficientnet_hybrid import EfficientNetHybridEncoder
 from keras_dpt.encoders.vit import ViTEncoder
 from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
 from keras_dpt.errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "DepthError",
     "DepthHead",
     "DepthMap",
+    "EfficientNetHybridEncoder",
     "FeatureFusion",
     "ImageError",
     "KerasDPTError",
