@@ -22,6 +22,7 @@ from keras_dpt.layers.feature_fusion import FeatureFusion, ResidualConvUnit
 from keras_dpt.layers.heads import DepthHead, SegmentationHead
 from keras_dpt.layers.readout import ReadAdd, ReadIgnore, ReadProject
 from keras_dpt.layers.reassemble import Reassemble
+from keras_dpt.memory import keep_freed_memory
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.depth import DPTDepth
 from keras_dpt.models.segmentation import DPTSegmentation
@@ -63,6 +64,7 @@ __all__ = [
     "convert",
     "datasets",
     "depth_to_points",
+    "keep_freed_memory",
     "list_presets",
     "losses",
     "metrics",

@@ -28,6 +28,7 @@ WITHOUT_KERAS = [
     "keras_dpt.alignment",
     "keras_dpt.depth_map",
     "keras_dpt.errors",
+    "keras_dpt.memory",
     "keras_dpt.pictures",
     "keras_dpt.points",
     "keras_dpt.presets",

@@ -5,6 +5,7 @@ import sys
 
 from keras_dpt.cli import convert, demo, depth, evaluate, export, points, presets, segment, study
 from keras_dpt.errors import KerasDPTError
+from keras_dpt.memory import keep_freed_memory
 from keras_dpt.version import __version__
 
 COMMANDS = (depth, segment, points, demo, evaluate, study, presets, convert, export)
@@ -13,6 +14,7 @@ COMMANDS = (depth, segment, points, demo, evaluate, study, presets, convert, exp
 def main(argv=None):
     """Run the command line; returns the exit code: 0, 1 if an image failed, 2 if all did."""
     args = _parser().parse_args(argv)
+    keep_freed_memory()
     try:
         return args.run(args)
     except (KerasDPTError, ValueError, OSError) as error:
