@@ -8,8 +8,10 @@ other end of the pipe.
 import json
 import os
 import resource
+import runpy
 import sys
 import time
+from pathlib import Path
 
 # Width, depth and channels of each preset, in the words of transformers' `DPTConfig`.
 SHAPES = {
@@ -232,6 +234,10 @@ def serve():
     options = json.loads(sys.argv[1])
     library = options.pop("library")
     import_library(library)
+    if options.pop("keep_memory", False):
+        # Of the file, as the package would bring the other libraries into transformers' process.
+        module = runpy.run_path(Path(__file__).parents[1] / "keras_dpt" / "memory.py")
+        module["keep_freed_memory"]()
     ready = {"import_memory": peak_memory()}
     competitor = LIBRARIES[library](**options)
     ready["parameters"] = int(competitor.parameters())

@@ -16,6 +16,8 @@ from pathlib import Path
 
 WORKER = Path(__file__).with_name("competitors.py")
 BACKENDS = ("tensorflow", "jax", "torch")
+KEPT = ", memory kept"
+FLOAT32 = ("transformers", f"transformers{KEPT}")  # whatever dtype is asked for
 
 
 class Competitor:
@@ -26,6 +28,7 @@ class Competitor:
         library: a key of `competitors.LIBRARIES`.
         backend: of Keras; any for other libraries.
         threads: of the processor.
+        keep_memory: among the options: call `keras_dpt.keep_freed_memory` first.
         **options: what the library's class takes.
     """
 
@@ -71,6 +74,14 @@ class Competitor:
         self.process.stdin.close()
         self.process.wait()
         self.errors.close()
+
+
+def keeping_memory(makers):
+    """Of `(name, library, options)` rows the same again, with `keras_dpt.keep_freed_memory`."""
+    return [
+        (f"{name}{KEPT}", library, options | {"keep_memory": True})
+        for name, library, options in makers
+    ]
 
 
 def take_turns(competitors, rounds, warm_up=2, **request):

@@ -10,7 +10,17 @@ network's own floating-point rate over the machine's best matrix product (see `c
 import argparse
 from contextlib import ExitStack
 
-from contest import BACKENDS, Competitor, count_flops, matrix_rate, save, table, take_turns
+from contest import (
+    BACKENDS,
+    FLOAT32,
+    Competitor,
+    count_flops,
+    keeping_memory,
+    matrix_rate,
+    save,
+    table,
+    take_turns,
+)
 
 COLUMNS = {
     "preset": ("preset", ""),
@@ -36,6 +46,9 @@ def parse_arguments():
     parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=BACKENDS)
     parser.add_argument("--size", nargs=2, type=int, default=[384, 384], metavar=("H", "W"))
     parser.add_argument("--decoders", action="store_true", help="also beside keras-hub's decoder")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="each also with keras_dpt.keep_freed_memory"
+    )
     parser.add_argument("--compiled", action="store_true", help="torch.compile transformers, too")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
@@ -57,7 +70,7 @@ def contestants(args, preset, dtype):
     for backend in args.backends:
         options = {"backend": backend, "preset": preset, "dtype": dtype, "threads": args.threads}
         makers.append((f"keras_dpt {backend}", "keras_dpt", options))
-    return makers
+    return makers + keeping_memory(makers) if args.keep_memory else makers
 
 
 def decoders(args, backend):
@@ -80,7 +93,7 @@ def rows_of(args, makers, size, preset, dtype, batch):
     for row in rows:
         row |= {
             "preset": preset,
-            "dtype": "float32" if row["name"] == "transformers" else dtype,
+            "dtype": "float32" if row["name"] in FLOAT32 else dtype,
             "batch": batch,
             "milliseconds": 1000 * row["seconds"],
             "images_per_second": batch / row["seconds"],

@@ -9,7 +9,15 @@ is Keras's mixed precision: float32 weights, half-precision sums.
 import argparse
 from contextlib import ExitStack
 
-from contest import BACKENDS, Competitor, save, table, take_turns
+from contest import (
+    BACKENDS,
+    FLOAT32,
+    Competitor,
+    keeping_memory,
+    save,
+    table,
+    take_turns,
+)
 
 COLUMNS = {
     "dtype": ("dtype", ""),
@@ -28,30 +36,43 @@ def parse_arguments():
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=BACKENDS)
     parser.add_argument("--size", nargs=2, type=int, default=[384, 384], metavar=("H", "W"))
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="each also with keras_dpt.keep_freed_memory"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", help="write the figures there as well")
     return parser.parse_args()
 
 
+def contestants(args, dtype):
+    """transformers in float32, then ours on each backend."""
+    options = {"preset": args.preset, "training": True, "threads": args.threads}
+    makers = [("transformers", "transformers", options)]
+    for backend in args.backends:
+        mine = options | {"backend": backend, "dtype": dtype}
+        makers.append((f"keras_dpt {backend}", "keras_dpt", mine))
+    return makers
+
+
 def main():
     args = parse_arguments()
     rows = []
     for dtype in args.dtypes:
-        options = {"preset": args.preset, "training": True, "threads": args.threads}
+        makers = contestants(args, dtype)
+        if args.keep_memory:
+            makers += keeping_memory(makers)
         with ExitStack() as stack:
-            competitors = [Competitor("transformers", "transformers", **options)] + [
-                Competitor(f"keras_dpt {name}", "keras_dpt", name, dtype=dtype, **options)
-                for name in args.backends
+            competitors = [
+                stack.enter_context(Competitor(name, library, **options))
+                for name, library, options in makers
             ]
-            for competitor in competitors:
-                stack.enter_context(competitor)
             new = take_turns(
                 competitors, args.rounds, warm_up=1, do="train", batch=args.batch, size=args.size
             )
         for row in new:
             row |= {
-                "dtype": "float32" if row["name"] == "transformers" else dtype,
+                "dtype": "float32" if row["name"] in FLOAT32 else dtype,
                 "milliseconds": 1000 * row["seconds"],
                 "ratio": new[0]["seconds"] / row["seconds"],
                 "peak_megabytes": row["peak_memory"] / 1e6,

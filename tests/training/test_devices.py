@@ -17,17 +17,16 @@ SCRIPT = str(Path(__file__).with_name("train_tiny.py"))
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def losses_of(folder, backend, distribute=False):
+def losses_of(folder, backend, *arguments):
     """Run the script; losses `(processes, steps)`, and sums of all weights at the end."""
-    launcher = TORCHRUN if distribute and backend == "torch" else []
-    command = [sys.executable, *launcher, SCRIPT, str(folder / f"{backend}_{distribute}_")]
+    folder.mkdir()
+    launcher = TORCHRUN if "--distribute" in arguments and backend == "torch" else []
+    command = [sys.executable, *launcher, SCRIPT, str(folder / "process_"), *arguments]
     environment = os.environ | {"KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"}
     environment |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    arguments = ["distribute"] if distribute else []
-    done = subprocess.run(command + arguments, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    answers = sorted(folder.glob(f"{backend}_{distribute}_*"))
-    results = [json.loads(path.read_text()) for path in answers]
+    results = [json.loads(path.read_text()) for path in sorted(folder.glob("process_*"))]
     return np.array([r["losses"] for r in results]), np.array([r["weights"] for r in results])
 
 
@@ -47,8 +46,8 @@ def test_torch_says_how_it_wants_to_be_started(monkeypatch):
 def test_two_devices_train_like_one(tmp_path):
     """JAX: DataParallel; TensorFlow: MirroredStrategy; PyTorch: two gloo processes."""
     backend = keras.config.backend()
-    (expected,), (expected_weights,) = losses_of(tmp_path, backend)
-    losses, weights = losses_of(tmp_path, backend, distribute=True)
+    (expected,), (expected_weights,) = losses_of(tmp_path / "one", backend)
+    losses, weights = losses_of(tmp_path / "two", backend, "--distribute")
     assert len(losses) == (2 if backend == "torch" else 1)
     assert len(expected) == 20 and (expected[-2:] < expected[:2]).all()
     np.testing.assert_allclose(losses.mean(axis=0), expected, rtol=1e-4)
@@ -57,8 +56,21 @@ def test_two_devices_train_like_one(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_devices_go_on_where_they_stopped(tmp_path):
+    backend = keras.config.backend()
+    expected, expected_weights = losses_of(tmp_path / "whole", backend, "--distribute")
+    resumed = ["--distribute", "--resume", str(tmp_path / "state")]
+    first, _ = losses_of(tmp_path / "first", backend, *resumed, "--epochs", "4")
+    rest, weights = losses_of(tmp_path / "rest", backend, *resumed)
+    assert first.shape[1] == 8 and rest.shape[1] == 12
+    np.testing.assert_allclose(np.concatenate([first, rest], axis=1), expected, rtol=1e-5)
+    np.testing.assert_allclose(weights, expected_weights, rtol=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="once is enough")
 def test_backends_have_the_same_loss_curve(tmp_path):
-    curves = [losses_of(tmp_path, name)[0][0] for name in ("tensorflow", "jax", "torch")]
+    names = ("tensorflow", "jax", "torch")
+    curves = [losses_of(tmp_path / name, name)[0][0] for name in names]
     for curve in curves[1:]:
         np.testing.assert_allclose(curve, curves[0], rtol=1e-3)
