@@ -48,7 +48,8 @@ class Batches(keras.utils.PyDataset):
         seed: of everything random.
         steps_per_epoch: batches in an epoch; by default as many as hold each sample once on
             average (of sources of equal size).
-        initial_epoch: number of the first epoch; `epoch` may be set later, too.
+        initial_epoch: number of the first epoch; `epoch` may be set later, too. `fit` of this
+            package's models takes its own `initial_epoch` for it.
         on_error: "raise", or "skip" to take the source's next sample in place of one that cannot
             be used; `skipped` then tells which and why.
         max_depth: metres; what is farther is not valid. For metric sources.

@@ -48,7 +48,14 @@ class DPTTask(FromPreset):
             kwargs["shuffle"] = bool(shuffle)  # a stream shuffles itself; Keras warns if told to
             kwargs |= {"validation_data": validation_data, "validation_split": validation_split}
             return super().fit(x, y, batch_size, sample_weight, **kwargs)
-        shuffle = not getattr(x, "shuffles_itself", False) if shuffle is None else shuffle
+        if getattr(x, "shuffles_itself", False):
+            callbacks = kwargs.get("callbacks") or []
+            if not isinstance(callbacks, keras.callbacks.CallbackList):
+                callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+                counter = _CountEpochs(x, kwargs.get("initial_epoch", 0))
+                kwargs["callbacks"] = [counter, *callbacks]
+            shuffle = bool(shuffle)
+        shuffle = True if shuffle is None else shuffle
         if not isinstance(x, keras.utils.PyDataset) and not _is_stream(x):
             _check_arrays(x, y)
             if validation_split and validation_data is None:
@@ -273,6 +280,26 @@ class _Arrays(keras.utils.PyDataset):
     def on_epoch_end(self):
         if self.shuffle:
             np.random.shuffle(self.order)  # seeded by `keras.utils.set_random_seed`
+
+
+class _CountEpochs(keras.callbacks.Callback):
+    """Tells `Batches` which epoch begins: `initial_epoch`, or one more than it had before.
+
+    What Keras itself tells data is not enough: before it starts it tries the data out, and where
+    epochs are short or several devices read ahead, that looks like a whole epoch.
+    """
+
+    def __init__(self, batches, initial_epoch):
+        super().__init__()
+        self.batches = batches
+        self.next = max(batches.epoch, initial_epoch)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.epoch = self.next
+        self.next += 1
+
+    def on_train_end(self, logs=None):
+        self.batches.epoch = self.next
 
 
 class _Preprocessed(keras.utils.PyDataset):

@@ -290,11 +290,17 @@ def test_a_damaged_file_stops_fit_with_its_name(model):
 
 @pytest.mark.slow
 def test_models_of_the_package_keep_the_order():
+    """And count the epochs, which on several devices Keras does not: see `test_devices.py`."""
     model = tiny.depth(preprocessor=tiny.preprocessor())
     model.compile()
     data = Spy(depths(6), (64, 64), 2, threads=2)
     model.fit(data, epochs=2, verbose=0)
     assert data.asked[-6:] == [(e, i) for e in range(2) for i in range(3)]
+    assert data.epoch == 2
+    resumed = Spy(depths(6), (64, 64), 2, threads=2)
+    for again in (data, resumed):
+        model.fit(again, initial_epoch=2, epochs=3, verbose=0)
+        assert again.asked[-3:] == [(2, i) for i in range(3)] and again.epoch == 3
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="slow to import elsewhere")
