@@ -43,6 +43,14 @@ def prepare(photo, about):
     return pixels[None].astype("float32")
 
 
+def read_photo(path):
+    """An upright RGB image; 16-bit grey is scaled, which Pillow would cut off at 255."""
+    photo = ImageOps.exif_transpose(Image.open(path))
+    if photo.mode.startswith("I"):
+        photo = Image.fromarray((np.asarray(photo) / 257).round().astype("uint8"))
+    return photo.convert("RGB")
+
+
 def to_photo_size(output, photo, about):
     """Depth values or class ids `(H, W)`, from the network's answer `(h, w, C)`."""
     planes = [
@@ -60,10 +68,12 @@ def main():
     parser.add_argument("photo")
     parser.add_argument("output", help=".npy file")
     args = parser.parse_args()
+    if not args.network.endswith(".onnx"):
+        parser.error(f"{args.network} is not an .onnx file; other formats have other runtimes.")
     with open(f"{args.network}.json", encoding="utf-8") as file:
         about = json.load(file)
     session = onnxruntime.InferenceSession(args.network, providers=["CPUExecutionProvider"])
-    photo = ImageOps.exif_transpose(Image.open(args.photo)).convert("RGB")
+    photo = read_photo(args.photo)
     images = prepare(photo, about["preprocessing"])
     (output,) = session.run([about["output"]["name"]], {about["input"]["name"]: images})
     values = to_photo_size(output[0], photo, about["output"])

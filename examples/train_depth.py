@@ -79,7 +79,7 @@ def make_model(args, dtype=None):
 
 def compile_model(model, args, steps):
     """The paper's Adam with two rates; with new weights they fall, and weights are averaged."""
-    # Much truth of the paper's data sets is wrong, hence its trimmed 20 %.
+    # Trimming is against wrong truth: the paper, whose data sets have much of it, takes 0.2.
     loss = losses.ScaleShiftInvariantLoss(args.trim or 0.0, args.gradient_weight)
     if not is_new(args):
         model.compile(loss=loss, learning_rate=args.learning_rate)

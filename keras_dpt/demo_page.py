@@ -20,6 +20,7 @@ MAX_FILE_SIZE = 50 * 1024**2  # bytes of an upload
 MAX_PIXELS = 50_000_000
 _MAX_POINTS = 200_000  # a browser turns so many without effort
 _DEFAULT_FOV = 60  # degrees, of photos that do not say
+_FOV_RANGE = (5, 140)  # of the slider, in degrees
 
 TASKS = {"depth": DPTDepth, "segmentation": DPTSegmentation}
 
@@ -148,7 +149,10 @@ def build(folder: Path, presets: dict[str, list[str]] | None = None):
                     "Camera and distances", open=False, visible=task.value == "depth"
                 ) as camera:
                     fov = gr.Slider(
-                        10, 140, _DEFAULT_FOV, step=1, label="Horizontal field of view (degrees)"
+                        *_FOV_RANGE,
+                        _DEFAULT_FOV,
+                        step=1,
+                        label="Horizontal field of view (degrees)",
                     )
                     gr.Markdown(_ABOUT_3D)
                     with gr.Row():
@@ -296,4 +300,5 @@ def _dropdown(gr, names):
 
 
 def _fov_of(photo):
-    return round(exif_fov(photo) or _DEFAULT_FOV)
+    low, high = _FOV_RANGE
+    return min(max(low, round(exif_fov(photo) or _DEFAULT_FOV)), high)

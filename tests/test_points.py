@@ -258,6 +258,8 @@ def test_the_command_aligns_what_a_model_says(photo, monkeypatch, capsys):
         (["-o", "{tmp}/a.obj", "--fov", "60"], "end in .ply"),
         (["-o", "{tmp}/no/a.ply", "--fov", "60"], "there is no folder"),
         (["-o", "{tmp}/a.ply", "--fov", "60", "--depth", "{tmp}/relative.png"], "--known"),
+        (["-o", "{tmp}/a.ply", "--fov", "60", "--known", "99", "0", "1"], "is not in the photo"),
+        (["-o", "{tmp}/a.ply", "--fov", "60", "--known", "9", "0", "1"], "Two --known or more"),
         (["-o", "{tmp}/a.ply", "--fov", "60", "--depth", "{tmp}/missing.png"], "no such file"),
         (["-o", "{tmp}/a.ply", "--fov", "60", "--intrinsics-size", "9", "9"], "belongs to"),
     ],

@@ -1,6 +1,7 @@
 """`keras-dpt depth`"""
 
 from keras_dpt.cli import photos, video
+from keras_dpt.errors import VideoError
 
 FORMATS = ("png", "color", "npy", "pfm")
 DEFAULT_FORMATS = ("png", "color")
@@ -38,6 +39,8 @@ def _run(args):
     color_table(args.colormap)  # raises now, not after the first photos
     photos.check_folder(args.output)
     videos, args.paths = video.split(args.paths)
+    if videos and args.sliding_window:
+        raise VideoError(f"--sliding-window is for photos; {videos[0]} is a video.")
     codes = []
     if args.paths:
         codes.append(_predict_photos(args))

@@ -72,6 +72,7 @@ def _run(args):
     # All that can be wrong is found before the network runs.
     check_point_file(args.output)
     size = read_image(args.photo).shape[:2]
+    _check_known(args.known or (), *size)
     camera = _camera(args)
     print(f"camera: {pinhole(size, **camera).fov(size[1]):.1f} degrees wide")
     points = depth_to_points(
@@ -109,6 +110,19 @@ def _camera(args):
     return camera
 
 
+def _check_known(known, height, width):
+    from keras_dpt.errors import DepthError
+
+    for row, column, metres in known:
+        if not (0 <= row < height and 0 <= column < width and metres > 0):
+            raise DepthError(
+                f"--known {row:g} {column:g} {metres:g} is not in the photo, which has {height} "
+                f"rows and {width} columns, or not above 0 metres."
+            )
+    if len(known) == 1:
+        raise DepthError("Two --known or more are needed, at different depths; got one.")
+
+
 def _depth(args):
     """The photo's depth in metres: read, or estimated."""
     from keras_dpt.cli.photos import load
@@ -128,6 +142,8 @@ def _depth(args):
             f"{source} gives relative depth, which has no shape in space. Pass --known ROW COLUMN "
             "METRES two times or more, at places of different depth, or take a metric preset."
         )
+    if args.known and not is_relative:
+        raise DepthError(f"{source} gives metres already: leave out --known.")
     if not args.depth:
         depth = model.predict_image(args.photo)
     return depth.to_metric(points=args.known) if args.known else depth

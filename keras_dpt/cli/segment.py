@@ -1,6 +1,7 @@
 """`keras-dpt segment`"""
 
-from keras_dpt.cli import photos
+from keras_dpt.cli import photos, video
+from keras_dpt.errors import VideoError
 
 FORMATS = ("png", "overlay", "color", "npy")
 
@@ -44,5 +45,8 @@ def _run(args):
             else:
                 labels.save(f"{stem}_labels.{name}")
 
+    videos, _ = video.split(args.paths)
+    if videos:
+        raise VideoError(f"{videos[0]} is a video; `keras-dpt segment` labels photos alone.")
     looks = {"scales": PAPER_SCALES, "flip": True} if args.multi_scale else {}
     return photos.predict(args, DPTSegmentation, save, sliding_window=args.sliding_window, **looks)

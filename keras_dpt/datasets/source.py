@@ -165,10 +165,12 @@ class Source:
         if 2 * max(too_far, too_near) <= np.count_nonzero(valid):
             return
         self._warned.set()
-        guess = "millimetres taken for metres" if too_far else "metres taken for millimetres"
+        guess, unit = "metres taken for millimetres", "m"
+        if too_far:
+            guess, unit = "millimetres taken for metres", "mm"
         warnings.warn(
             f"{label}: the median of the depths is {np.median(depth[valid]):g} m, which looks "
-            f'like {guess}. Check the unit, such as unit="mm".',
+            f'like {guess}. Check the unit, such as unit="{unit}".',
             DataWarning,
             stacklevel=3,
         )

@@ -158,8 +158,9 @@ def _same_padding(side, size, step, dilation):
 
 def _sum_of_shifts(inputs, kernel, bias, strides, dilation, pads):
     """Depthwise convolution of `(B, H, W, C)` with `(kh, kw, C, 1)`."""
-    x = ops.pad(inputs, ((0, 0), *pads, (0, 0)))
-    kernel = ops.convert_to_tensor(kernel)
+    # As a convolution, which sums in float32 and rounds once.
+    x = ops.pad(ops.cast(inputs, "float32"), ((0, 0), *pads, (0, 0)))
+    kernel = ops.cast(kernel, "float32")
     ends = [x.shape[axis + 1] - dilation[axis] * (kernel.shape[axis] - 1) for axis in (0, 1)]
 
     def shifted(i, j):
@@ -168,6 +169,7 @@ def _sum_of_shifts(inputs, kernel, bias, strides, dilation, pads):
         return x[:, rows, left : left + ends[1] : strides[1]] * kernel[i, j, :, 0]
 
     total = sum(shifted(i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1]))
+    total = ops.cast(total, inputs.dtype)
     return total if bias is None else total + bias
 
 

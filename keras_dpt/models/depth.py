@@ -87,6 +87,11 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         # Not `DepthEstimator.__init__`: it puts an activation of its own on the backbone's output.
         keras_hub.models.Task.__init__(self, inputs=backbone.input, outputs=outputs, **kwargs)
 
+    @property
+    def learns(self):
+        """Which target of `keras_dpt.datasets.Batches` the model is trained with."""
+        return "depth" if self.kind == "metric_depth" else "inverse_depth"
+
     def compile(
         self, optimizer="auto", loss="auto", *, metrics="auto", learning_rate=None, **kwargs
     ):

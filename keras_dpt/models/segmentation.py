@@ -140,6 +140,8 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             "auxiliary": self.auxiliary_head(pyramid["P2"], training=True),
         }
 
+    learns = "labels"  # which target of `keras_dpt.datasets.Batches`
+
     def compile(
         self,
         optimizer="auto",

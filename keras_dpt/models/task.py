@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
-from keras_dpt.errors import TrainingError
+from keras_dpt.errors import DataError, TrainingError
 from keras_dpt.image_converter import DPTImageConverter
 from keras_dpt.models.from_preset import FromPreset
 from keras_dpt.pictures import read_image
@@ -18,7 +18,8 @@ class DPTTask(FromPreset):
     """Mixin before a keras-hub task class.
 
     A task says in `postprocess(output, size)` what becomes of the network's output for one image,
-    `(h, w, C)`, when the photo was of `size` `(height, width)`.
+    `(h, w, C)`, when the photo was of `size` `(height, width)`, and in `learns` which target of
+    `keras_dpt.datasets.Batches` it is trained with.
     """
 
     def fit(
@@ -49,6 +50,7 @@ class DPTTask(FromPreset):
             kwargs |= {"validation_data": validation_data, "validation_split": validation_split}
             return super().fit(x, y, batch_size, sample_weight, **kwargs)
         if getattr(x, "shuffles_itself", False):
+            self._check_target(x.target)
             callbacks = kwargs.get("callbacks") or []
             if not isinstance(callbacks, keras.callbacks.CallbackList):
                 callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
@@ -74,6 +76,14 @@ class DPTTask(FromPreset):
             shuffle=shuffle and not _is_stream(x),
             **kwargs,
         )
+
+    def _check_target(self, target):
+        """Raise a DataError for `Batches` of what the model does not learn."""
+        if target != self.learns:
+            raise DataError(
+                f'This model learns from Batches(..., target="{self.learns}"); received '
+                f'target="{target}".'
+            )
 
     def _preprocessed(self, data, batch_size=None):
         """Training or validation data of any kind as batches that are ready for the network."""

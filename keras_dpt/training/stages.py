@@ -38,9 +38,13 @@ def fit_in_stages(model, data, stages, epochs, callbacks, validation=None, **kwa
         callbacks: the first is a `Resume`; what it finds is where the training begins.
         validation: the same for validation data; `None` for none.
         **kwargs: as in `keras.Model.fit`. Where there is no terminal, `verbose` is 2 by default,
-            a line per epoch.
+            a line per epoch. Whatever `validation_freq`, the last epoch is validated: a `KeepBest`
+            of a short training would have nothing to keep.
     """
     kwargs.setdefault("verbose", 1 if sys.stdout.isatty() else 2)
+    every = kwargs.pop("validation_freq", 1)
+    if isinstance(every, int):
+        every = [n for n in range(1, epochs + 1) if n % every == 0 or n == epochs]
     first = callbacks[0].restore(model)
     for size, share in stages:
         last = round(epochs * share)
@@ -57,6 +61,7 @@ def fit_in_stages(model, data, stages, epochs, callbacks, validation=None, **kwa
             initial_epoch=first,
             epochs=last,
             callbacks=callbacks,
+            validation_freq=every,
             **kwargs,
         )
         first = last

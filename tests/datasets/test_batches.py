@@ -288,6 +288,13 @@ def test_a_damaged_file_stops_fit_with_its_name(model):
         model.fit(data, shuffle=False, verbose=0)
 
 
+def test_models_refuse_what_they_do_not_learn():
+    model = tiny.depth(preprocessor=tiny.preprocessor())
+    model.compile()
+    with pytest.raises(DataError, match='target="inverse_depth".*received target="depth"'):
+        model.fit(batches(depths(6), 2, target="depth"), verbose=0)
+
+
 @pytest.mark.slow
 def test_models_of_the_package_keep_the_order():
     """And count the epochs, which on several devices Keras does not: see `test_devices.py`."""

@@ -64,6 +64,21 @@ def test_depthwise_convolution_is_that_of_keras(options, sides):
     )
 
 
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_depthwise_convolution_rounds_once(dtype):
+    if dtype == "mixed_float16" and keras.config.backend() == "tensorflow":
+        pytest.skip("TensorFlow has no depthwise convolution in float16 on processors")
+    x = maps(2, 17, 18, 32)
+    layers = [linear.DepthwiseConv2D(5, padding="same", dtype=d) for d in (dtype, "float32")]
+    for layer in layers:
+        layer.build(x.shape)
+        layer.set_weights(layers[0].get_weights())
+    half, exact = (ops.convert_to_numpy(ops.cast(layer(x), "float32")) for layer in layers)
+    # Kernel, input and output are rounded, each by a relative half step at most.
+    step = 2**-8 if dtype == "mixed_bfloat16" else 2**-11
+    assert np.std(half - exact) < 1.5 * step * np.std(exact)
+
+
 @pytest.mark.parametrize("slow", [True, False])
 @pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4), (2, 3, 5, 4)])
 def test_dense_is_that_of_keras(shape, slow, monkeypatch):

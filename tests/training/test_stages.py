@@ -1,3 +1,5 @@
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -118,3 +120,16 @@ def test_contact_sheets(trained):
     np.testing.assert_array_equal(np.asarray(sheet)[:180, :240], np.asarray(photo))
     truth, nothing = np.asarray(sheet)[:180, 240:480], np.asarray(sheet)[180:, 240:480]
     assert truth.std() > 20 and nothing.std(axis=(0, 1)).max() < 1
+
+
+@pytest.mark.parametrize(("every", "validated"), [(1, [1, 2, 3, 4]), (3, [3, 4]), (9, [4])])
+def test_the_last_epoch_is_validated(every, validated, monkeypatch):
+    """`KeepBest` has nothing to keep otherwise."""
+    monkeypatch.setattr("keras_dpt.training.stages.forget_compiled", lambda model: None)
+    model, resume, data = mock.MagicMock(), mock.MagicMock(), mock.MagicMock()
+    resume.restore.return_value = 0
+    fit_in_stages(
+        model, data, [((32, 32), 0.5), ((64, 64), 1.0)], 4, [resume], validation_freq=every
+    )
+    for call in model.fit.call_args_list:
+        assert call.kwargs["validation_freq"] == validated
