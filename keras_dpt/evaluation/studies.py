@@ -315,17 +315,15 @@ def _train(model, source, epochs, batch_size, learning_rate, seed, verbose):
     from keras_dpt.datasets import Batches
     from keras_dpt.training import lift_outputs, linear_head
 
-    kind = getattr(model, "kind", "labels")
-    target = {"relative_inverse_depth": "inverse_depth", "metric_depth": "depth"}.get(kind, kind)
     size = tuple(model.preprocessor.image_size)
     batch_size = min(batch_size, len(source))
-    data = Batches(source, size, batch_size, target=target, seed=seed)
+    data = Batches(source, size, batch_size, target=model.learns, seed=seed)
     model.compile(optimizer=keras.optimizers.Adam(learning_rate, clipnorm=1.0), metrics=None)
     with ExitStack() as stack:
-        if target == "inverse_depth":
+        if model.learns == "inverse_depth":
             stack.enter_context(linear_head(model))
         model.fit(data, epochs=epochs, verbose=verbose)
-        if target == "inverse_depth":
+        if model.learns == "inverse_depth":
             lift_outputs(model, [source[i].image for i in range(min(len(source), 64))])
 
 
