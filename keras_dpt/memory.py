@@ -17,7 +17,7 @@ def keep_freed_memory():
     By default glibc gives large freed blocks back to the system, so that each prediction on a
     processor gets its maps as fresh pages, which the system clears first: some 190 MB for a photo
     of 384 x 384 on TensorFlow with `dpt_base`. Kept, they cost nothing. The process holds on to its
-    peak memory, which itself does not grow. Results stay the same, bit for bit.
+    peak memory, which itself changes by a few per cent at most.
 
     Call it once, before the first prediction: threads that run already keep heaps of their own.
     The command line does. A library does not do it unasked, as it concerns all of the process: one

@@ -66,8 +66,6 @@ def test_depthwise_convolution_is_that_of_keras(options, sides):
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_depthwise_convolution_rounds_once(dtype):
-    if dtype == "mixed_float16" and keras.config.backend() == "tensorflow":
-        pytest.skip("TensorFlow has no depthwise convolution in float16 on processors")
     x = maps(2, 17, 18, 32)
     layers = [linear.DepthwiseConv2D(5, padding="same", dtype=d) for d in (dtype, "float32")]
     for layer in layers:

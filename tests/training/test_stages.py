@@ -131,5 +131,6 @@ def test_the_last_epoch_is_validated(every, validated, monkeypatch):
     fit_in_stages(
         model, data, [((32, 32), 0.5), ((64, 64), 1.0)], 4, [resume], validation_freq=every
     )
+    assert model.fit.call_count == 2
     for call in model.fit.call_args_list:
         assert call.kwargs["validation_freq"] == validated
