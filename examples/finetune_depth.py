@@ -43,8 +43,7 @@ def parse_arguments():
 
 def run(args):
     keras.utils.set_random_seed(args.seed)
-    name, _, folder = args.data.partition(":")
-    train, validation = (getattr(datasets, name)(folder, split) for split in ("train", "val"))
+    train, validation = (datasets.named(args.data, split) for split in ("train", "val"))
     stages = training.parse_stages(args.size)
     size = stages[0][0]
 

@@ -66,8 +66,7 @@ def parse_arguments():
 
 def read_sources(data, split):
     """The `keras_dpt.datasets.Source` of each NAME:FOLDER."""
-    pairs = [text.partition(":")[::2] for text in data]
-    return [getattr(datasets, name)(folder, split) for name, folder in pairs]
+    return [datasets.named(text, split) for text in data]
 
 
 def make_model(args, dtype=None):
@@ -152,7 +151,7 @@ def finish(args, stages, train, validation_batches):
     model.preprocessor.image_size = size
     if is_new(args):
         with training.linear_head(model):
-            training.lift_outputs(model, [sample.image for sample in train[0]])
+            training.lift_outputs(model, (sample.image for sample in train[0]))
     model.save_to_preset(str(args.out / "preset"))
     if args.half:
         store_in_half_precision(args.out / "preset")

@@ -93,8 +93,7 @@ def compile_model(model, args, steps):
 
 def run(args):
     keras.utils.set_random_seed(args.seed)
-    name, _, folder = args.data.partition(":")
-    train, validation = (getattr(datasets, name)(folder, split) for split in ("train", "val"))
+    train, validation = (datasets.named(args.data, split) for split in ("train", "val"))
     stages = training.parse_stages(args.sizes)
     class_weights = weights_of_classes(train, args.rarity)
 

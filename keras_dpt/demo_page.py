@@ -4,6 +4,7 @@ import functools
 import os
 import socket
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -102,13 +103,36 @@ def _stretched(depth, near, far):
     return depth.to_metric(points=points, max_depth=2 * far)
 
 
-def build(folder: Path, presets: dict[str, list[str]] | None = None):
+class Turns:
+    """Lets one prediction run at a time, and none begin after `end`."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._ended = False
+
+    @contextmanager
+    def take(self):
+        """Wait for one's turn. Raises: KerasDPTError: `end` was called."""
+        with self._lock:
+            if self._ended:
+                raise KerasDPTError("The page was stopped.")
+            yield
+
+    def end(self):
+        """Wait for the prediction that runs: at Python's end it would abort the process."""
+        self._ended = True
+        with self._lock:
+            pass
+
+
+def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
     """The page, as `gradio.Blocks`.
 
     Args:
         folder: for the results; somewhere below the system's folder of temporary files.
-        presets: for each task in `TASKS`, what `from_preset` takes, the first one chosen. Left
-            out, all of `keras_dpt.list_presets()` whose weights are complete, embedded ones first.
+        presets: for each task in `TASKS`, what `from_preset` takes, the first one chosen. `None`
+            for all of `keras_dpt.list_presets()` whose weights are complete, embedded ones first.
+        turns: of the predictions.
 
     Raises: KerasDPTError: gradio or trimesh is not installed.
     """
@@ -119,13 +143,14 @@ def build(folder: Path, presets: dict[str, list[str]] | None = None):
     def predict(photo, task, preset, fov, near, far):
         if not photo:
             raise gr.Error("Choose a photo first.", print_exception=False)
-        target = Path(tempfile.mkdtemp(dir=folder))
         try:
-            model = load(task, preset)
-            if task == "depth":
-                results = depth_results(model, Path(photo), fov, near, far, target)
-            else:
-                results = label_results(model, Path(photo), target)
+            with turns.take():
+                target = Path(tempfile.mkdtemp(dir=folder))
+                model = load(task, preset)
+                if task == "depth":
+                    results = depth_results(model, Path(photo), fov, near, far, target)
+                else:
+                    results = label_results(model, Path(photo), target)
         except (KerasDPTError, ValueError, OSError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         picture, text, view, files = results
@@ -189,6 +214,8 @@ def build(folder: Path, presets: dict[str, list[str]] | None = None):
 def serving(host="127.0.0.1", port=None, presets=None, open_browser=False):
     """Serve the page for the length of a block; uploads and results are removed after it.
 
+    A prediction that runs at the end of the block is waited for.
+
     Args:
         host: address to listen on; the default is reachable from this machine alone.
         port: None for the first free one from 7860 on.
@@ -204,7 +231,8 @@ def serving(host="127.0.0.1", port=None, presets=None, open_browser=False):
 
     with tempfile.TemporaryDirectory(prefix="keras_dpt_", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # where Gradio puts uploads
-        page = build(Path(folder), presets)
+        turns = Turns()
+        page = build(Path(folder), presets, turns)
         _, address, _ = page.launch(
             server_name=host,
             server_port=port,
@@ -222,6 +250,7 @@ def serving(host="127.0.0.1", port=None, presets=None, open_browser=False):
         try:
             yield address
         finally:
+            turns.end()
             page.close(verbose=False)
 
 

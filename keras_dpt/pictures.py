@@ -296,9 +296,16 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _unreadable(path: Path, error: Exception) -> ImageError:
-    hint = " Check the name." if isinstance(error, FileNotFoundError) else ""
+    hint = missing_hint(path) if isinstance(error, FileNotFoundError) else ""
     reason = getattr(error, "strerror", None) or error
     return ImageError(f"{path} cannot be read: {reason}.{hint}")
+
+
+def missing_hint(path: Path) -> str:
+    """What to do about a file that is not there."""
+    if path.parts[0].lower() in ("http:", "https:"):  # `Path` has made one slash of two
+        return " It is an address: download it first, and give the file."
+    return " Check the name."
 
 
 def _damaged(name: str, error: Exception) -> ImageError:

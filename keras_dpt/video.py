@@ -21,6 +21,7 @@ from keras_dpt.alignment import align_scale_shift
 from keras_dpt.depth_map import DepthMap
 from keras_dpt.errors import VideoError
 from keras_dpt.files import written_whole
+from keras_dpt.pictures import missing_hint
 
 # fmt: off
 VIDEO_SUFFIXES = (
@@ -155,7 +156,7 @@ def _measure(container, stream) -> tuple[int, float]:
 
 def _check_file(path: Path) -> None:
     if not path.exists():
-        raise VideoError(f"{path} cannot be read: there is no such file. Check the name.")
+        raise VideoError(f"{path} cannot be read: there is no such file.{missing_hint(path)}")
     if not path.is_file():
         raise VideoError(f"{path} is not a regular file. Name a video file.")
     if path.stat().st_size == 0:

@@ -163,6 +163,7 @@ def test_unreadable_files(tmp_path, photo):
     missing = tmp_path / "missing.jpg"
     assert str(missing) in error_of(missing) and "No such file" in error_of(missing)
     assert "cannot be read" in error_of("a\0b.jpg")
+    assert "download it first" in error_of("https://example.org/a.jpg")
     assert "cannot be read" in error_of(tmp_path / ("x" * 300 + ".jpg"))
 
     empty = tmp_path / "empty.jpg"

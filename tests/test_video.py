@@ -142,6 +142,11 @@ def test_what_is_no_video_says_why(words, tmp_path):
     assert "broken.mp4" in str(caught.value)
 
 
+def test_an_address_is_no_file():
+    with pytest.raises(VideoError, match="download it first"):
+        Video("https://example.org/a.mp4")
+
+
 def test_half_a_matroska_file_is_cut_off(tmp_path):
     path = make_clip(tmp_path / "a.mkv", 40)
     content = path.read_bytes()

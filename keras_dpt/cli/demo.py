@@ -1,6 +1,7 @@
 """`keras-dpt demo`"""
 
 import ipaddress
+import os
 import sys
 import threading
 
@@ -42,12 +43,16 @@ def _run(args):
             "machine's memory and processor; there is no password.",
             file=sys.stderr,
         )
-    with serving(args.host, args.port, presets, open_browser=not args.no_browser) as address:
-        print(f"{address} (Ctrl-C stops it)", flush=True)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            print("stopped")
+    try:
+        with serving(args.host, args.port, presets, open_browser=not args.no_browser) as address:
+            print(f"{address} (Ctrl-C stops it)", flush=True)
+            try:
+                threading.Event().wait()
+            except KeyboardInterrupt:
+                print("stopping; Ctrl-C again does not wait for a running prediction", flush=True)
+    except KeyboardInterrupt:
+        os._exit(130)  # as shells say it; Python itself would wait for the prediction's thread
+    print("stopped")
     return 0
 
 

@@ -8,6 +8,7 @@ from keras_dpt.datasets.batches import Batches, default_augmentation
 from keras_dpt.datasets.folders import folder
 from keras_dpt.datasets.kitti import kitti
 from keras_dpt.datasets.middlebury import middlebury
+from keras_dpt.datasets.named import named
 from keras_dpt.datasets.nyuv2 import depth_misc, nyuv2
 from keras_dpt.datasets.segmentation import ade20k, camvid, pascal_context
 from keras_dpt.datasets.source import DataWarning, Sample, Source, check
@@ -29,6 +30,7 @@ __all__ = [
     "folder",
     "kitti",
     "middlebury",
+    "named",
     "nyuv2",
     "pascal_context",
     "tfds",

@@ -1,6 +1,7 @@
 """What a relative depth network needs when it starts from random weights."""
 
 from contextlib import contextmanager
+from itertools import islice
 
 import keras
 import numpy as np
@@ -35,13 +36,17 @@ def lift_outputs(model, images):
     Neither means anything in a relative map. Call it inside `linear_head`.
 
     Args:
-        images: list of photos, such as those of the training set.
+        images: photos, such as those of the training set; any iterable, 16 are held at once.
 
     Returns: by what the outputs were multiplied, and then by how much they were raised.
     """
-    outputs = [depth.values for depth in model.predict_images(images, 16)]
-    scale = SPREAD / float(np.median([np.ptp(x) for x in outputs]))
-    lift = max(0.0, -scale * min(float(np.min(x)) for x in outputs))
+    images, ranges = iter(images), []
+    while batch := list(islice(images, 16)):
+        outputs = (depth.values for depth in model.predict_images(batch, 16))
+        ranges += [(float(np.min(x)), float(np.ptp(x))) for x in outputs]
+    lowest, spread = np.min(ranges, axis=0)[0], np.median(ranges, axis=0)[1]
+    scale = float(SPREAD / spread)
+    lift = max(0.0, float(-scale * lowest))
     part = scale ** (1 / 3)
     # ReLUs pass a positive factor on; biases have to grow by all factors up to theirs.
     for n, conv in enumerate((model.head.conv1, model.head.conv2, model.head.conv3), 1):

@@ -143,3 +143,15 @@ def test_camvid(tmp_path):
     label_pairs(tmp_path / "val", ids=(0, 12))
     with pytest.raises(DataError, match=r"no class \(12\)"):
         datasets.camvid(tmp_path, "val")[0]
+
+
+def test_data_sets_by_name(tmp_path):
+    depth_pairs(tmp_path / "val")
+    assert datasets.named(f"nyuv2:{tmp_path}", "val").name == "nyuv2/val"
+    folders = tmp_path / "images" / "validation", tmp_path / "annotations" / "validation"
+    save(folders[0] / "a.jpg", photo())
+    save(folders[1] / "a.png", np.ones((12, 16), "uint8"))
+    assert datasets.named(f"ade20k:{tmp_path}", "val").ids == ["a"]
+    for text in ("nyu:data", "nyuv2", "nyuv2:", "folder:data"):
+        with pytest.raises(DataError, match=f"one of the names nyuv2, kitti, .*; got '{text}'"):
+            datasets.named(text, "val")
