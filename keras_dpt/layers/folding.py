@@ -28,4 +28,4 @@ def convolve_and_normalize(conv, norm, x, training):
     depthwise = kernel.shape[-1] == 1 != factor.shape[0]
     kernel = kernel * (factor[:, None] if depthwise else factor)
     kernel, bias = (ops.cast(w, conv.compute_dtype) for w in (kernel, beta - mean * factor))
-    return conv.convolution_op(x, kernel, bias)
+    return conv.convolution_op(x, kernel, bias, training)

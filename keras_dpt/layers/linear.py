@@ -10,6 +10,8 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from keras_dpt.ops.convolution import convolve_to_learn, enlarge, pointwise
+
 
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D`, on PyTorch without the copies that Keras makes around it.
@@ -18,6 +20,9 @@ class Conv2D(keras.layers.Conv2D):
     memory format "channels last"; Keras copies input and kernel there and back, which takes as long
     as a fifth of DPT's convolutions.
 
+    On processors, JAX takes 1x1 convolutions as products of matrices, and training may go the way
+    of `keras_dpt.ops.convolution.convolve_to_learn`.
+
     Args, inputs and returns: as in `keras.layers.Conv2D`, with `data_format="channels_last"`.
     """
 
@@ -25,29 +30,49 @@ class Conv2D(keras.layers.Conv2D):
         super().build(input_shape)
         _keep_outputs_first(self._kernel, (3, 2, 0, 1))
 
-    def call(self, inputs):
-        x = self.convolution_op(inputs, self.kernel, self.bias if self.use_bias else None)
+    def call(self, inputs, training=None):
+        kernel, bias = self.kernel, self.bias if self.use_bias else None
+        x = self.convolution_op(inputs, kernel, bias, training)
         return x if self.activation is None else self.activation(x)
 
-    def convolution_op(self, inputs, kernel, bias=None):
-        padding = self._torch_padding()
-        if padding is not None:
+    def convolution_op(self, inputs, kernel, bias=None, training=None):
+        padding, backend = self._padding(), keras.config.backend()
+        if padding is None:
+            x = super().convolution_op(inputs, kernel)
+        elif self.kernel_size == (1, 1) and backend == "jax" and _jax_on_processor():
+            x = pointwise(inputs, ops.convert_to_tensor(kernel), self.strides)
+        elif training and padding and _learns_slowly(inputs):
+            x = convolve_to_learn(inputs, ops.convert_to_tensor(kernel))
+        elif backend == "torch":
             return _torch_convolution(inputs, kernel, bias, self.strides, padding)
-        x = super().convolution_op(inputs, kernel)
+        else:
+            x = super().convolution_op(inputs, kernel)
         return x if bias is None else x + bias
 
-    def _torch_padding(self):
-        """Zeros on each side, or `None` where Keras's own way has to be taken."""
-        plain = self.groups == 1 and self.dilation_rate == (1, 1)
-        if keras.config.backend() != "torch" or not plain:
+    def _padding(self):
+        """Zeros above and left, as many as below and right; `None` where it is not so simple."""
+        if self.groups > 1 or self.dilation_rate != (1, 1):
             return None
-        if self.padding == "valid":
+        if self.padding == "valid" or self.kernel_size == (1, 1):
             return 0
         # "Same" is symmetric for odd kernels without stride only.
         odd = all(side % 2 for side in self.kernel_size)
         if self.padding == "same" and self.strides == (1, 1) and odd:
             return tuple(side // 2 for side in self.kernel_size)
         return None
+
+
+class Conv2DTranspose(keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` whose kernel is as large as its step: a product of matrices.
+
+    Args, inputs and returns: as in `keras.layers.Conv2DTranspose`, with `strides=kernel_size`,
+        `padding="valid"` and `data_format="channels_last"`.
+    """
+
+    def call(self, inputs):
+        x = enlarge(ops.convert_to_tensor(inputs), ops.convert_to_tensor(self.kernel))
+        x = x + self.bias if self.use_bias else x
+        return x if self.activation is None else self.activation(x)
 
 
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
@@ -64,7 +89,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         x = self.convolution_op(inputs, self.kernel, self.bias if self.use_bias else None)
         return x if self.activation is None else self.activation(x)
 
-    def convolution_op(self, inputs, kernel, bias=None):
+    def convolution_op(self, inputs, kernel, bias=None, training=None):
         backend = keras.config.backend()
         if backend in ("jax", "torch"):
             pads = [
@@ -217,12 +242,44 @@ def _torch_dense(inputs, kernel, bias):
     return x.reshape(*inputs.shape[:-1], kernel.shape[1])
 
 
+def _jax_on_processor():
+    import jax
+
+    return jax.default_backend() == "cpu"
+
+
+def _learns_slowly(inputs):
+    """Whether the gradient of a convolution's kernel is slow here.
+
+    So it is for float32 on processors: always in XLA, in TensorFlow and oneDNN with AVX2 alone.
+    """
+    if keras.backend.standardize_dtype(inputs.dtype) != "float32":
+        return False
+    backend = keras.config.backend()
+    if backend == "jax":
+        return _jax_on_processor()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return _has_avx2_alone() and not tf.config.list_logical_devices("GPU")
+    return _has_avx2_alone() and inputs.device.type == "cpu"
+
+
+@functools.cache
+def _processor():
+    """What the system says of the processor; without Linux not much."""
+    info = Path("/proc/cpuinfo")
+    return info.read_text(errors="replace") if info.exists() else platform.processor()
+
+
+def _has_avx2_alone():
+    return "avx2" in _processor() and "avx512f" not in _processor()
+
+
 @functools.cache
 def _mkl_is_slow():
     """Whether this is an AMD processor with AVX-512, which MKL does not use there."""
     import torch
 
-    info = Path("/proc/cpuinfo")
-    processor = info.read_text(errors="replace") if info.exists() else platform.processor()
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return has_avx512 and "AuthenticAMD" in processor
+    return has_avx512 and "AuthenticAMD" in _processor()

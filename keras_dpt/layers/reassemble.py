@@ -3,7 +3,7 @@
 import keras
 
 from keras_dpt.layers.initializers import default_initializer
-from keras_dpt.layers.linear import Conv2D
+from keras_dpt.layers.linear import Conv2D, Conv2DTranspose
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -34,7 +34,7 @@ class Reassemble(keras.layers.Layer):
         )
         self.resize = None
         if factor > 1:
-            self.resize = keras.layers.Conv2DTranspose(
+            self.resize = Conv2DTranspose(
                 channels,
                 factor,
                 strides=factor,

@@ -41,8 +41,8 @@ class WeightStandardizedConv2D(Conv2D):
         super().__init__(filters, kernel_size, strides=strides, **kwargs)
         self.standardization = standardization
 
-    def convolution_op(self, inputs, kernel, bias=None):
-        return super().convolution_op(inputs, self.standardize(kernel), bias)
+    def convolution_op(self, inputs, kernel, bias=None, training=None):
+        return super().convolution_op(inputs, self.standardize(kernel), bias, training)
 
     def standardize(self, kernel):
         """The kernel `(kh, kw, in, out)` that is convolved with; statistics are population ones."""

@@ -5,6 +5,7 @@ from contracts import differentiable
 from keras import ops
 
 from keras_dpt.layers import linear
+from keras_dpt.ops import convolution
 
 CONVOLUTIONS = [
     {"kernel_size": 3, "padding": "same"},
@@ -14,6 +15,7 @@ CONVOLUTIONS = [
     {"kernel_size": (1, 3), "padding": "same", "dilation_rate": 2},
     {"kernel_size": 3, "groups": 2},
     {"kernel_size": 2, "padding": "same"},
+    {"kernel_size": 1, "strides": 2, "padding": "same"},
 ]
 
 
@@ -21,7 +23,7 @@ def maps(*shape):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
-def assert_equal_twins(ours, keras_layer, x):
+def assert_equal_twins(ours, keras_layer, x, **options):
     """The two layers have the same outputs and gradients from the same weights."""
     results = []
     for layer in (ours, keras_layer):
@@ -29,10 +31,17 @@ def assert_equal_twins(ours, keras_layer, x):
         for seed, variable in enumerate(layer.variables, 1):
             variable.assign(np.random.default_rng(seed).normal(size=variable.shape))
 
-        def total(x, layer=layer):
-            return ops.sum(ops.sin(layer(x)))
+        if layer is keras_layer:
+            options = {}
 
-        results.append((ops.convert_to_numpy(layer(x)), *differentiable(total)(x)))
+        def total(*inputs, layer=layer, options=options):
+            x, *weights = inputs
+            outputs, _ = layer.stateless_call(weights, [], x, **options)
+            return ops.sum(ops.sin(outputs))
+
+        weights = [ops.convert_to_numpy(variable) for variable in layer.variables]
+        outputs = ops.convert_to_numpy(layer(x, **options))
+        results.append((outputs, *differentiable(total)(x, *weights)))
     for mine, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=2e-5)
 
@@ -42,6 +51,47 @@ def test_convolution_is_that_of_keras(options):
     assert_equal_twins(
         linear.Conv2D(6, **options), keras.layers.Conv2D(6, **options), maps(2, 9, 11, 4)
     )
+
+
+@pytest.mark.parametrize("size", [3, 5, (1, 3), (7, 1)])
+@pytest.mark.parametrize("shape", [(1, 9, 11, 4), (2, 17, 6, 3), (9, 5, 8, 2)])
+def test_training_has_the_gradients_of_keras(size, shape, monkeypatch):
+    calls = []
+
+    def convolve_to_learn(*args):
+        calls.append(args)
+        return convolution.convolve_to_learn(*args)
+
+    monkeypatch.setattr(linear, "_learns_slowly", lambda inputs: True)
+    monkeypatch.setattr(linear, "convolve_to_learn", convolve_to_learn)
+    options = {"filters": 6, "kernel_size": size, "padding": "same"}
+    for training in (False, True):
+        ours, theirs = linear.Conv2D(**options), keras.layers.Conv2D(**options)
+        assert_equal_twins(ours, theirs, maps(*shape), training=training)
+        assert bool(calls) == training
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"kernel_size": 4}, {"kernel_size": (2, 3), "use_bias": False, "activation": "relu"}],
+    ids=str,
+)
+def test_transposed_convolution_is_that_of_keras(options):
+    options = options | {"filters": 5, "strides": options["kernel_size"]}
+    assert_equal_twins(
+        linear.Conv2DTranspose(**options), keras.layers.Conv2DTranspose(**options), maps(2, 5, 7, 4)
+    )
+
+
+@pytest.mark.parametrize(
+    ("processor", "slow"),
+    [("AuthenticAMD avx2", True), ("GenuineIntel avx2 avx512f", False), ("Apple M4", False)],
+)
+def test_where_the_gradient_of_a_kernel_is_slow(processor, slow, monkeypatch):
+    monkeypatch.setattr(linear, "_processor", lambda: processor)
+    x = ops.convert_to_tensor(maps(1, 2))
+    assert linear._learns_slowly(x) == (slow or keras.config.backend() == "jax")
+    assert not linear._learns_slowly(ops.cast(x, "bfloat16"))
 
 
 DEPTHWISE = [
