@@ -8,12 +8,13 @@ BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-slow parity evaluate notebooks \
+.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-apps test-slow parity evaluate notebooks \
 	docs lint format clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
 	@echo "make test         the tests on TensorFlow, JAX and PyTorch (make test-jax for one)"
 	@echo "make test-documents  the notebooks, each block of the guides and each export, once"
+	@echo "make test-apps    the demo page in Chromium, if there is one, and the Ray example"
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
 	@echo "make parity       full-size models against independent references (20 minutes)"
 	@echo "make evaluate     the README's table of scores (DATA=folder), into evaluations/"
@@ -33,6 +34,9 @@ $(BACKENDS:%=test-%): test-%: $(VENV)/.developer
 test-documents: $(VENV)/.documents $(VENV)/.developer
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" --numprocesses $(JOBS) --dist worksteal \
 		tests/test_docs.py tests/test_notebooks.py tests/test_readme.py tests/export
+
+test-apps: $(VENV)/.apps $(VENV)/.developer
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" tests/test_demo_page.py tests/test_ray_example.py
 
 test-slow: $(VENV)/.developer
 	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m slow || exit 1; done
@@ -84,6 +88,10 @@ $(VENV)/.developer: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.documents: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable ".[docs,notebooks,export]"
+	touch $@ $(VENV)/.user
+
+$(VENV)/.apps: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable ".[demo-page,ray]" playwright
 	touch $@ $(VENV)/.user
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python

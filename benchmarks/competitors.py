@@ -131,7 +131,8 @@ class KerasHubDecoder:
             fusion_hidden_dim=256,
             head_hidden_dim=32,
             head_in_index=-1,
-            feature_keys=["Stage1", "Stage2", "Stage3", "Stage4"],
+            # "Stage1" in older releases of keras-hub, "stage1" in newer ones.
+            feature_keys=[key for key in encoder.pyramid_outputs if key.lower() != "stem"],
         )
         self.keras, self.model = keras, backbone
 

@@ -48,8 +48,9 @@ class WeightStandardizedConv2D(Conv2D):
         """The kernel `(kh, kw, in, out)` that is convolved with; statistics are population ones."""
         dtype = kernel.dtype
         kernel = ops.cast(kernel, "float32")
-        kernel = kernel - _mean_per_output(kernel)
-        variance = _mean_per_output(ops.square(kernel))
+        # PyTorch has them output by output in memory: five times as fast as axis by axis.
+        centre = _centred_rows if keras.config.backend() == "torch" else _centred
+        kernel, variance = centre(kernel)
         if self.standardization == "std":
             kernel = kernel / (ops.sqrt(variance) + 1e-5)
         else:
@@ -58,6 +59,23 @@ class WeightStandardizedConv2D(Conv2D):
 
     def get_config(self):
         return super().get_config() | {"standardization": self.standardization}
+
+
+def _centred(kernel):
+    """The kernel with a mean of 0 per output channel, and its variances, `(1, 1, 1, out)`."""
+    kernel = kernel - _mean_per_output(kernel)
+    return kernel, _mean_per_output(ops.square(kernel))
+
+
+def _centred_rows(kernel):
+    """As `_centred`, for kernels as `Conv2D` keeps them on PyTorch."""
+    import torch
+
+    rows = kernel.permute(3, 0, 1, 2)
+    shape, rows = rows.shape, rows.flatten(1)
+    rows = rows - rows.mean(1, keepdim=True)
+    variance = torch.linalg.vector_norm(rows, dim=1) ** 2 / rows.shape[1]
+    return rows.reshape(shape).permute(1, 2, 3, 0), variance
 
 
 def _mean_per_output(kernel):
@@ -85,16 +103,23 @@ class GroupNorm(keras.layers.GroupNormalization):
 
     def call(self, inputs):
         x = ops.cast(inputs, "float32")
+        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
         x = x - self._group_mean(x)
-        deviation = ops.sqrt(self._group_mean(ops.square(x)) + self.epsilon)
-        x = x * (ops.cast(self.gamma, "float32") / deviation) + ops.cast(self.beta, "float32")
+        factor = gamma / ops.sqrt(self._group_mean(x * x) + self.epsilon)
+        if keras.config.backend() == "torch":
+            x = beta.addcmul(x, factor)  # in one pass
+        else:
+            x = x * factor + beta
         return ops.cast(x, self.compute_dtype)
 
     def _group_mean(self, x):
         """Mean of each group, repeated for each of its channels: `(B, 1, 1, C)`."""
         channels = x.shape[-1]
         size = channels // self.groups
-        mean = ops.mean(ops.mean(x, axis=2), axis=1)
+        if keras.config.backend() == "torch":
+            mean = x.mean(2).mean(1)  # Keras's takes twice as long
+        else:
+            mean = ops.mean(ops.mean(x, axis=2), axis=1)
         mean = ops.mean(ops.reshape(mean, (-1, self.groups, size)), axis=2, keepdims=True)
         return ops.reshape(ops.repeat(mean, size, axis=2), (-1, 1, 1, channels))
 
