@@ -106,10 +106,8 @@ class GroupNorm(keras.layers.GroupNormalization):
         gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
         x = x - self._group_mean(x)
         factor = gamma / ops.sqrt(self._group_mean(x * x) + self.epsilon)
-        if keras.config.backend() == "torch":
-            x = beta.addcmul(x, factor)  # in one pass
-        else:
-            x = x * factor + beta
+        one_pass = keras.config.backend() == "torch"
+        x = beta.addcmul(x, factor) if one_pass else x * factor + beta
         return ops.cast(x, self.compute_dtype)
 
     def _group_mean(self, x):
