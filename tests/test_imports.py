@@ -102,7 +102,12 @@ def test_torch_is_for_files_and_for_what_keras_lacks():
     users = {m for m in MODULES if any(is_in(name, "torch") for name, _ in imports(m))}
     training = {"keras_dpt.training.callbacks", "keras_dpt.training.distribution"}
     files = {"keras_dpt.conversion.readers", "keras_dpt.export.torch_onnx"}
-    speed = {"keras_dpt.layers.linear", "keras_dpt.ops.in_place"}
+    speed = {
+        "keras_dpt.layers.linear",
+        "keras_dpt.layers.resnet_v2",
+        "keras_dpt.ops.convolution",
+        "keras_dpt.ops.in_place",
+    }
     assert users == files | speed | training
 
 
