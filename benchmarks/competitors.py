@@ -201,9 +201,11 @@ def peak_memory():
 
 def flops(competitor, images):
     """Floating-point operations of one prediction: twice the products of all linear layers."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
+    # The counter knows no fused attention of processors, but its plain form.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         competitor.predict(images)
     return counter.get_total_flops()
 

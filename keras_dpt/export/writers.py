@@ -8,6 +8,7 @@ import keras
 
 from keras_dpt.export.onnx_files import name_axes_and_output
 from keras_dpt.export.torch_onnx import write_onnx_by_torch
+from keras_dpt.ops.attention import all_heads_at_once
 
 
 def write(model, form, path, shape):
@@ -19,7 +20,7 @@ def write(model, form, path, shape):
         path: of the file; its folder exists and holds nothing else.
         shape: of the input, `(B, H, W, 3)`, with `None` for axes that stay free.
     """
-    with _quiet():
+    with _quiet(), all_heads_at_once():
         _WRITERS[keras.backend.backend(), form.name](model, form, path, shape)
 
 

@@ -4,13 +4,13 @@ Weights, configs and results are those of `keras.layers`; only the way to the sa
 """
 
 import functools
-import platform
-from pathlib import Path
 
 import keras
 from keras import ops
 
+from keras_dpt.ops import processor
 from keras_dpt.ops.convolution import convolve_to_learn, enlarge, pointwise
+from keras_dpt.ops.processor import computes_on_processor
 
 
 class Conv2D(keras.layers.Conv2D):
@@ -39,7 +39,7 @@ class Conv2D(keras.layers.Conv2D):
         padding, backend = self._padding(), keras.config.backend()
         if padding is None:
             x = super().convolution_op(inputs, kernel)
-        elif self.kernel_size == (1, 1) and backend == "jax" and _jax_on_processor():
+        elif self.kernel_size == (1, 1) and backend == "jax" and computes_on_processor():
             x = pointwise(inputs, ops.convert_to_tensor(kernel), self.strides)
         elif training and padding and _learns_slowly(inputs):
             x = convolve_to_learn(inputs, ops.convert_to_tensor(kernel))
@@ -242,12 +242,6 @@ def _torch_dense(inputs, kernel, bias):
     return x.reshape(*inputs.shape[:-1], kernel.shape[1])
 
 
-def _jax_on_processor():
-    import jax
-
-    return jax.default_backend() == "cpu"
-
-
 def _learns_slowly(inputs):
     """Whether the gradient of a convolution's kernel is slow here.
 
@@ -256,24 +250,9 @@ def _learns_slowly(inputs):
     if keras.backend.standardize_dtype(inputs.dtype) != "float32":
         return False
     backend = keras.config.backend()
-    if backend == "jax":
-        return _jax_on_processor()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return _has_avx2_alone() and not tf.config.list_logical_devices("GPU")
-    return _has_avx2_alone() and inputs.device.type == "cpu"
-
-
-@functools.cache
-def _processor():
-    """What the system says of the processor; without Linux not much."""
-    info = Path("/proc/cpuinfo")
-    return info.read_text(errors="replace") if info.exists() else platform.processor()
-
-
-def _has_avx2_alone():
-    return "avx2" in _processor() and "avx512f" not in _processor()
+    if backend == "torch":
+        return inputs.device.type == "cpu" and processor.has_avx2_alone()
+    return computes_on_processor() and (backend == "jax" or processor.has_avx2_alone())
 
 
 @functools.cache
@@ -282,4 +261,4 @@ def _mkl_is_slow():
     import torch
 
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return has_avx512 and "AuthenticAMD" in _processor()
+    return has_avx512 and "AuthenticAMD" in processor.description()

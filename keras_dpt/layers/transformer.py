@@ -9,11 +9,9 @@ from keras import ops
 from keras_dpt.layers.initializers import HostTruncatedNormal, default_initializer
 from keras_dpt.layers.linear import Conv2D, Dense
 from keras_dpt.ops import in_place
+from keras_dpt.ops.attention import attend
 from keras_dpt.ops.gelu import gelu
 from keras_dpt.ops.resize import resize_bilinear
-
-# JAX's matrices of attention scores have no more rows than this once there are twice as many.
-QUERIES_AT_ONCE = 1024
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -197,28 +195,7 @@ class Attention(keras.layers.Layer):
         head_dim = self.hidden_dim // self.num_heads
         batch, length, _ = ops.shape(x)
         qkv = ops.reshape(self.qkv(x), (batch, length, 3, self.num_heads, head_dim))
-        if keras.config.backend() == "torch":
-            # One fused kernel that never holds the T x T matrix.
-            x = ops.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
-        else:
-            x = self._attend(qkv, head_dim)
-        return self.projection(ops.reshape(x, (batch, length, self.hidden_dim)))
-
-    def _attend(self, qkv, head_dim):
-        query, key, value = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)  # (B, N, T, _)
-        query, key = query * head_dim**-0.5, ops.swapaxes(key, 2, 3)
-
-        def attend(query):
-            # In half precision the softmax over many tokens loses the small ones.
-            weights = ops.softmax(ops.cast(ops.matmul(query, key), "float32"))
-            return ops.matmul(ops.cast(weights, value.dtype), value)
-
-        length = query.shape[2]
-        if keras.config.backend() == "jax" and length > 2 * QUERIES_AT_ONCE:
-            x = _in_parts(attend, query, QUERIES_AT_ONCE)
-        else:
-            x = attend(query)
-        return ops.swapaxes(x, 1, 2)
+        return self.projection(ops.reshape(attend(qkv), (batch, length, self.hidden_dim)))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -228,17 +205,6 @@ class Attention(keras.layers.Layer):
             "hidden_dim": self.hidden_dim,
             "num_heads": self.num_heads,
         }
-
-
-def _in_parts(attend, query, size):
-    """`attend(query)`, `(B, N, T, _)`, for `size` queries after the other: T x T never exists."""
-    batch, heads, length, dim = query.shape
-    count = -(-length // size)
-    query = ops.pad(query, ((0, 0), (0, 0), (0, count * size - length), (0, 0)))
-    parts = ops.reshape(query, (batch, heads, count, size, dim))
-    x = ops.map(attend, ops.transpose(parts, (2, 0, 1, 3, 4)))
-    x = ops.reshape(ops.transpose(x, (1, 2, 0, 3, 4)), (batch, heads, count * size, dim))
-    return x[:, :, :length]
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")

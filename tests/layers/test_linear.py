@@ -88,7 +88,7 @@ def test_transposed_convolution_is_that_of_keras(options):
     [("AuthenticAMD avx2", True), ("GenuineIntel avx2 avx512f", False), ("Apple M4", False)],
 )
 def test_where_the_gradient_of_a_kernel_is_slow(processor, slow, monkeypatch):
-    monkeypatch.setattr(linear, "_processor", lambda: processor)
+    monkeypatch.setattr(linear.processor, "description", lambda: processor)
     x = ops.convert_to_tensor(maps(1, 2))
     assert linear._learns_slowly(x) == (slow or keras.config.backend() == "jax")
     assert not linear._learns_slowly(ops.cast(x, "bfloat16"))

@@ -6,7 +6,6 @@ import pytest
 import tiny
 from contracts import arrays, check_layer
 
-from keras_dpt.layers import transformer
 from keras_dpt.layers.transformer import (
     MLP,
     Attention,
@@ -15,6 +14,8 @@ from keras_dpt.layers.transformer import (
     TokensToMap,
     TransformerBlock,
 )
+from keras_dpt.ops import attention as ops_attention
+from keras_dpt.ops.attention import all_heads_at_once
 from keras_dpt.ops.resize import resize_bilinear
 
 from .reference import layer_norm, softmax, weights
@@ -55,14 +56,29 @@ def test_attention(tmp_path):
     check_layer(layer, [(x,), (normal(2, 5, DIM),)], tmp_path)
 
 
+def test_attention_of_all_heads_at_once(tmp_path):
+    layer, x = built(Attention(DIM, HEADS), None, DIM), normal(2, 7, DIM)
+    with all_heads_at_once():
+        np.testing.assert_allclose(arrays(layer(x)), attention(x, weights(layer)), atol=1e-5)
+        check_layer(layer, [(x,), (normal(2, 5, DIM),)], tmp_path)
+
+
 @pytest.mark.skipif(keras.config.backend() != "jax", reason="only JAX's goes part by part")
 def test_attention_of_many_tokens_part_by_part(monkeypatch):
     layer, x = built(Attention(DIM, HEADS), None, DIM), normal(2, 40, DIM)
-    whole = largest_array(layer, x)
-    monkeypatch.setattr(transformer, "QUERIES_AT_ONCE", 3)
-    np.testing.assert_allclose(arrays(layer(x)), attention(x, weights(layer)), atol=1e-5)
-    assert whole == 2 * HEADS * 40 * 40  # the scores
-    assert largest_array(layer, x) < whole
+
+    def sizes():
+        np.testing.assert_allclose(arrays(layer(x)), attention(x, weights(layer)), atol=1e-5)
+        by_heads = largest_array(layer, x)
+        with all_heads_at_once():
+            np.testing.assert_allclose(arrays(layer(x)), attention(x, weights(layer)), atol=1e-5)
+            return by_heads, largest_array(layer, x)
+
+    scores = 2 * 40 * 40  # of a head
+    assert sizes() == (scores, HEADS * scores)
+    monkeypatch.setattr(ops_attention, "QUERIES_AT_ONCE", 3)
+    by_heads, all_at_once = sizes()
+    assert by_heads < scores and all_at_once < HEADS * scores
 
 
 def largest_array(layer, x):
