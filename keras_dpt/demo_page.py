@@ -121,8 +121,9 @@ class Turns:
     def end(self):
         """Wait for the prediction that runs: at Python's end it would abort the process."""
         self._ended = True
-        with self._lock:
+        while not self._lock.acquire(timeout=1):  # so that Ctrl-C is seen, whichever thread gets it
             pass
+        self._lock.release()
 
 
 def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):

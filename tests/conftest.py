@@ -20,6 +20,15 @@ def pytest_configure(config):
         os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    # Where every step is compiled, each of these takes half a minute to run for milliseconds.
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "torch":
+        for item in items:
+            if item.get_closest_marker("compiles_long"):
+                item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Seed everything random, if Keras was imported; tests of plain NumPy need not import it."""

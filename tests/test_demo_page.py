@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_the_command_warns_who_lets_others_in(host, warned, monkeypatch, capsys)
         yield "http://somewhere/"
 
     class Interrupted:
-        def wait(self):
+        def wait(self, seconds):
             raise KeyboardInterrupt
 
     monkeypatch.setattr("keras_dpt.demo_page.serving", serving)
@@ -134,36 +135,45 @@ def test_an_address_that_is_not_free_is_refused(capsys):
     assert "Cannot listen on 192.0.2.1" in capsys.readouterr().err
 
 
-def start(temporary):
-    """The command, running, with a folder for its temporary files."""
+@contextmanager
+def started(temporary, seconds=300):
+    """The command, running, with a folder for its temporary files; killed when it takes longer."""
     pytest.importorskip("gradio")
     program = "from keras_dpt.cli import main; raise SystemExit(main())"
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", program, "demo", "--no-browser"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"TMPDIR": str(temporary)},
     )
+    watchdog = threading.Timer(seconds, process.kill)
+    watchdog.start()
+    try:
+        yield process
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("times, code", [(1, 0), (2, 130)])
 def test_ctrl_c_while_a_prediction_runs(times, code, photo, tmp_path):
-    process = start(tmp_path)
     gradio_client = pytest.importorskip("gradio_client")
-    address = process.stdout.readline().split()[0]
-    client = gradio_client.Client(address, verbose=False, download_files=False)
-    arguments = gradio_client.handle_file(photo), "depth", "dpt_mini_nyuv2", 60, 1, 5
-    client.submit(*arguments, api_name="/predict")
-    wait_for(lambda: list(tmp_path.glob("keras_dpt_*/tmp*")))  # it makes a folder when it begins
-    process.send_signal(signal.SIGINT)
-    assert process.stdout.readline().startswith("stopping;")
-    if times == 2:
+    with started(tmp_path) as process:
+        address = process.stdout.readline().split()[0]
+        client = gradio_client.Client(address, verbose=False, download_files=False)
+        arguments = gradio_client.handle_file(photo), "depth", "dpt_mini_nyuv2", 60, 1, 5
+        client.submit(*arguments, api_name="/predict")
+        wait_for(lambda: list(tmp_path.glob("keras_dpt_*/tmp*")))  # made when it begins
         process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=100)
-    assert process.returncode == code, errors
-    assert output == ("stopped\n" if code == 0 else "")
+        assert process.stdout.readline().startswith("stopping;")
+        if times == 2:
+            process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=100)
+        assert process.returncode == code, errors
+        assert output == ("stopped\n" if code == 0 else "")
     assert not list(tmp_path.glob("keras_dpt_*"))
 
 
@@ -178,12 +188,10 @@ def wait_for(condition, seconds=60):
 def server(tmp_path_factory):
     """The address of the command, running."""
     temporary = tmp_path_factory.mktemp("temporary")
-    process = start(temporary)
-    try:
+    with started(temporary, seconds=900) as process:
         line = process.stdout.readline()
         assert line.startswith("http://127.0.0.1:"), process.stderr.read()
         yield line.split()[0]
-    finally:
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and output.endswith("stopped\n")

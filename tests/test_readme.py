@@ -33,6 +33,7 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_python_blocks_run(workplace):
     blocks = [_quick(block) for block in python_blocks(README)]
     assert len(blocks) >= 3
@@ -67,11 +68,13 @@ def command(name):
     return shlex.split(line)[1:]
 
 
+@pytest.mark.slow
 def test_depth_command_runs(workplace):
     assert cli.main(command("depth photo")) == 0
     assert len(list((workplace / "out").glob("*_color.png"))) == 3
 
 
+@pytest.mark.slow
 def test_segment_command_runs(workplace):
     assert cli.main(command("segment")) == 0
     names = ["photo_labels.png", "photo_overlay.png"]

@@ -47,7 +47,9 @@ def _run(args):
         with serving(args.host, args.port, presets, open_browser=not args.no_browser) as address:
             print(f"{address} (Ctrl-C stops it)", flush=True)
             try:
-                threading.Event().wait()
+                never = threading.Event()
+                while True:  # a wait without an end may not see Ctrl-C: another thread may get it
+                    never.wait(1)
             except KeyboardInterrupt:
                 print("stopping; Ctrl-C again does not wait for a running prediction", flush=True)
     except KeyboardInterrupt:

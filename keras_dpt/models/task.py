@@ -39,8 +39,16 @@ class DPTTask(FromPreset):
         `keras.utils.PyDataset`, and shuffles arrays as Keras does.
         """
         options = {"validation_data": validation_data, "validation_split": validation_split}
+        if keras.backend.backend() == "tensorflow":
+            self._build_optimizer()
         with _weights_kept(self):
             return self._fit(x, y, batch_size, sample_weight, shuffle=shuffle, **options, **kwargs)
+
+    def _build_optimizer(self):
+        """Make the optimizer's variables: TensorFlow traces a step that makes any twice."""
+        if (optimizer := getattr(self, "optimizer", None)) and not optimizer.built:
+            with self.distribute_strategy.scope():
+                optimizer.build(self.trainable_variables)
 
     def _fit(
         self, x, y, batch_size, sample_weight, validation_data, validation_split, shuffle, **kwargs

@@ -13,6 +13,8 @@ from keras_dpt.presets import read_preset
 
 from .checkpoints import key_list, variable_shapes
 
+pytestmark = pytest.mark.compiles_long  # names and shapes, the same on every backend
+
 # Lists of the Hybrid are those of its metric versions too.
 FITS = [
     ("isl_base", "dpt_base"),

@@ -64,6 +64,7 @@ def test_seven_stages():
         hybrid(stage_depths=(1, 1))
 
 
+@pytest.mark.compiles_long
 def test_frozen_norms_stay_and_the_rest_learns():
     encoder = hybrid()
     every = len(encoder.trainable_variables)
@@ -84,6 +85,7 @@ def test_frozen_norms_stay_and_the_rest_learns():
     assert all(np.array_equal(before[path], after[path]) for path in before)
 
 
+@pytest.mark.compiles_long
 def test_norms_learn_unless_frozen():
     encoder = hybrid()
     before = {v.path: np.array(v) for v in encoder.variables if "moving" in v.path}

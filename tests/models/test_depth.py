@@ -60,7 +60,11 @@ def data():
 
 
 @pytest.mark.parametrize(
-    "name, options", [("ViTEncoder", {}), ("ViTHybridEncoder", METRIC)], ids=["vit", "hybrid"]
+    "name, options",
+    [
+        pytest.param("ViTEncoder", {}, id="vit"),
+        pytest.param("ViTHybridEncoder", METRIC, id="hybrid", marks=pytest.mark.compiles_long),
+    ],
 )
 def test_contract(name, options, tmp_path):
     network = tiny.depth(name, **options)
@@ -257,6 +261,7 @@ def test_fit_and_evaluate_take(kind, model, data):
     assert fit.history["val_loss"] == pytest.approx([expected], rel=1e-4)
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("validation", ["arrays", "tf.data"])
 def test_validation_data_may_be_of_another_kind(validation, model, data):
     x, y = data
@@ -315,7 +320,10 @@ def test_lora():
     assert np.abs(predict(network, x) - before).max() > 0
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    [pytest.param("mixed_bfloat16", marks=pytest.mark.compiles_long), "mixed_float16"],
+)
 def test_mixed_precision_trains(policy):
     network = tiny.depth(tiny.backbone(dtype=policy), **METRIC)
     if policy == "mixed_float16":

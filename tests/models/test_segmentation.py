@@ -132,6 +132,7 @@ def test_options_that_do_not_go_together(shared, options, message):
 # --- The auxiliary head
 
 
+@pytest.mark.compiles_long
 def test_two_maps_while_it_learns_one_after(model):
     x = ops.convert_to_tensor(tiny.images(2, 64, 96))
     outputs = model(x, training=True)
@@ -143,6 +144,7 @@ def test_two_maps_while_it_learns_one_after(model):
     assert model.output.shape == (None, None, None, 3)
 
 
+@pytest.mark.compiles_long
 def test_it_looks_at_the_penultimate_fusion(model):
     x = ops.convert_to_tensor(tiny.images(2, 64, 64))
     model.auxiliary_head.drop.rate = 0.0
@@ -163,6 +165,7 @@ def test_inference_is_free_of_it(model):
     np.testing.assert_array_equal(predict(model, x), expected)
 
 
+@pytest.mark.compiles_long
 def test_without_it_nothing_of_it_is_there():
     model = network(auxiliary=False)
     assert not [w.path for w in model.weights if "auxiliary" in w.path]
@@ -170,6 +173,7 @@ def test_without_it_nothing_of_it_is_there():
     assert tuple(model(tiny.images(1, 32, 32), training=True).shape) == (1, 32, 32, 3)
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("weight", [0.2, 0.7])
 def test_its_loss_is_added(weight):
     model = network(dropout=0.0, auxiliary_weight=weight)
@@ -217,6 +221,7 @@ def test_compiles_itself(model):
         assert float(schedule(step)) == pytest.approx(0.002 * share, abs=1e-8)
 
 
+@pytest.mark.compiles_long
 def test_compile_takes_other_choices():
     model = network()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
@@ -227,6 +232,7 @@ def test_compile_takes_other_choices():
     assert set(logs) == {"loss"} and np.isfinite(logs["loss"])
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset"])
 def test_fit_and_evaluate_take(kind, model, data):
     def wrap(x, y):
@@ -285,6 +291,7 @@ def test_it_learns_real_streets():
     assert history["mean_iou"][-1] > history["mean_iou"][0] + 0.1
 
 
+@pytest.mark.compiles_long
 def test_pixel_weights_in_fit(data):
     model = network()
     x, y = data
@@ -496,6 +503,7 @@ def test_preset_directory(preset, weights, cls):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.compiles_long
 def test_other_classes_replace_the_last_layers_only(preset, weights, shared):
     loaded = DPTSegmentation.from_preset(preset[0], num_classes=5)
     assert loaded.num_classes == 5 and loaded.class_names[4] == "class 4"
@@ -560,6 +568,7 @@ def test_a_saved_training_goes_on(tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.compiles_long
 def test_a_preset_holds_no_training(tmp_path):
     model = network()
     train_step(model)
