@@ -232,6 +232,18 @@ def test_one_step_moves_every_weight(model, weights, data):
             assert np.any(after != before), f"{variable.path} stays as it was"
 
 
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow's tracing")
+def test_a_step_is_traced_once(monkeypatch):
+    x, y = tiny.photos(2, 32, 64), np.full((2, 32, 64, 1), 0.5, "float32")
+    network = tiny.depth(preprocessor=tiny.preprocessor((32, 64)))
+    network.compile()
+    traces = []
+    step = network.train_step
+    monkeypatch.setattr(network, "train_step", lambda batch: traces.append(1) or step(batch))
+    network.fit(x, y, batch_size=2, verbose=0)
+    assert len(traces) == 1
+
+
 @pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset"])
 def test_fit_and_evaluate_take(kind, model, data):
     def wrap(x, y):
