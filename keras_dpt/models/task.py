@@ -67,7 +67,7 @@ class DPTTask(FromPreset):
             shuffle = bool(shuffle)
         shuffle = True if shuffle is None else shuffle
         if not isinstance(x, keras.utils.PyDataset) and not _is_stream(x):
-            _check_arrays(x, y)
+            _check_arrays(x, y, "fit")
             if validation_split and validation_data is None:
                 cut = int(len(x) * (1 - validation_split))
                 data = [(a, a) if a is None else (a[:cut], a[cut:]) for a in (x, y, sample_weight)]
@@ -103,14 +103,29 @@ class DPTTask(FromPreset):
             data = _Arrays(keras.utils.unpack_x_y_sample_weight(data), batch_size or 32)
         return _Preprocessed(data, self.preprocess_samples)
 
-    def evaluate(self, x=None, *args, **kwargs):
-        """`keras.Model.evaluate`, preprocessing included; also for `keras.utils.PyDataset`."""
+    def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
+        """`keras.Model.evaluate`, preprocessing included, for the data that `fit` takes."""
         with _weights_kept(self):
+            if _is_stream(x):
+                return super().evaluate(x, y, batch_size, sample_weight, **kwargs)
             if not isinstance(x, keras.utils.PyDataset):
-                return super().evaluate(x, *args, **kwargs)
+                _check_arrays(x, y, "evaluate")
+                x = (x, y, sample_weight)
             if not isinstance(x, _Preprocessed):  # `fit`'s validation data already are
-                x = _Preprocessed(x, self.preprocess_samples)
-            return keras.Model.evaluate(self, x, *args, **kwargs)
+                x = self._preprocessed(x, batch_size)
+            return keras.Model.evaluate(self, x, **kwargs)
+
+    def predict(self, x=None, batch_size=None, **kwargs):
+        """`keras.Model.predict`, preprocessing included, for the data that `fit` takes.
+
+        keras-hub's own needs TensorFlow or Grain even for arrays, and knows no `PyDataset`.
+        """
+        if _is_stream(x):
+            return super().predict(x, batch_size, **kwargs)
+        if not isinstance(x, keras.utils.PyDataset):
+            _check_images(x, "predict")
+            x = (x,)
+        return keras.Model.predict(self, self._preprocessed(x, batch_size), **kwargs)
 
     def get_compile_config(self):
         """How the model was compiled, and whether its optimizer has a state; Keras saves this."""
@@ -261,18 +276,28 @@ def _is_stream(x):
     return hasattr(x, "map") and hasattr(x, "batch")
 
 
-def _check_arrays(x, y):
-    """Raise a TrainingError unless `x` are images and there are as many targets `y`."""
+def _check_images(x, caller):
+    """Raise a TrainingError unless `x` are images."""
     if x is not None and not hasattr(x, "shape") and not isinstance(x, list | tuple):
         raise TrainingError(
-            "`fit` takes arrays, `tf.data.Dataset`s, Grain's datasets and "
+            f"`{caller}` takes arrays, `tf.data.Dataset`s, Grain's datasets and "
             f"`keras.utils.PyDataset`s; received {type(x).__name__}."
         )
     if x is None or not len(x):
-        raise TrainingError("`fit` was given no images.")
+        raise TrainingError(f"`{caller}` was given no images.")
+    if isinstance(x, list | tuple) and len(shapes := {np.shape(image) for image in x}) > 1:
+        raise TrainingError(
+            f"`{caller}` takes images of one shape; received {' and '.join(map(str, shapes))}. "
+            "`predict_images` takes any."
+        )
+
+
+def _check_arrays(x, y, caller):
+    """Raise a TrainingError unless `x` are images and there are as many targets `y`."""
+    _check_images(x, caller)
     if y is None or len(y) != len(x):
         raise TrainingError(
-            f"`fit` needs one target `y` for each of the {len(x)} images `x`; received "
+            f"`{caller}` needs one target `y` for each of the {len(x)} images `x`; received "
             f"{'none' if y is None else len(y)}."
         )
 
@@ -340,7 +365,9 @@ class _Preprocessed(keras.utils.PyDataset):
         return self.dataset.num_batches
 
     def __getitem__(self, index):
-        return self.preprocess_samples(*keras.utils.unpack_x_y_sample_weight(self.dataset[index]))
+        samples = keras.utils.unpack_x_y_sample_weight(self.dataset[index])
+        samples = self.preprocess_samples(*samples)
+        return samples if isinstance(samples, tuple) else (samples,)
 
     def on_epoch_begin(self):
         self.dataset.on_epoch_begin()

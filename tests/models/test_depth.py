@@ -179,7 +179,8 @@ def test_predict_converts_photos(model, data):
     converter = model.preprocessor.image_converter
     expected = predict(model, (np.stack([converter.convert(x) for x in photos]),))
     assert expected.shape == (4, 32, 64, 1)
-    for x in (photos, tf.data.Dataset.from_tensor_slices(photos).batch(4)):
+    stream = tf.data.Dataset.from_tensor_slices(photos).batch(4)
+    for x in (photos, list(photos), stream, Batches(*data)):
         np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-5)
 
 

@@ -48,15 +48,19 @@ def test_arrays_may_be_tensors(pairs):
     ("data", "message"),
     [
         (lambda x, y: (x, None), "one target `y` for each of the 4 images `x`; received none"),
-        (lambda x, y: (x, y[:3]), "4 images `x`; received 3"),
+        (lambda x, y: (x, y[:3]), "target `y` for each of the 4 images `x`; received 3"),
         (lambda x, y: (x[:0], y[:0]), "no images"),
         (lambda x, y: (iter(x), y), "takes arrays, .*; received"),
+        (lambda x, y: ([*x[:3], x[3, 1:]], y), r"of one shape; received .*\(31, 32, 3\)"),
     ],
 )
-def test_what_fit_cannot_take_is_named(data, message, trained):
-    x, y = tiny.photos(4, 32, 32), np.ones((4, 32, 32, 1), "float32")
-    with pytest.raises(TrainingError, match=message):
-        trained[0].fit(*data(x, y))
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_data_that_cannot_be_taken_are_named(method, data, message, trained):
+    x, y = data(tiny.photos(4, 32, 32), np.ones((4, 32, 32, 1), "float32"))
+    if method == "predict" and "target" in message:
+        pytest.skip("needs no target")
+    with pytest.raises(TrainingError, match=f"`{method}` .*{message}"):
+        getattr(trained[0], method)(*((x,) if method == "predict" else (x, y)))
 
 
 @pytest.fixture(scope="module")
