@@ -33,7 +33,7 @@ class DPTTask(FromPreset):
         shuffle=None,
         **kwargs,
     ):
-        """`keras.Model.fit`, preprocessing included, for everything that Keras takes as data.
+        """`keras.Model.fit`, preprocessing included, for arrays, `tf.data`, Grain and `PyDataset`s.
 
         keras-hub's own takes `tf.data` and Grain, and arrays, which it never shuffles. This adds
         `keras.utils.PyDataset`, and shuffles arrays as Keras does.
@@ -67,14 +67,16 @@ class DPTTask(FromPreset):
             shuffle = bool(shuffle)
         shuffle = True if shuffle is None else shuffle
         if not isinstance(x, keras.utils.PyDataset) and not _is_stream(x):
-            _check_arrays(x, y, "fit")
+            _check_arrays(x, y, sample_weight, "fit")
             if validation_split and validation_data is None:
                 cut = int(len(x) * (1 - validation_split))
                 data = [(a, a) if a is None else (a[:cut], a[cut:]) for a in (x, y, sample_weight)]
                 (x, y, sample_weight), validation_data = zip(*data, strict=True)
-            x = _Arrays((x, y, sample_weight), batch_size or 32, shuffle)
+            x = _Arrays((x, y, sample_weight), batch_size, shuffle)
             y = sample_weight = None
             shuffle = False  # already done, image by image
+        if isinstance(validation_data, tuple | list) or hasattr(validation_data, "shape"):
+            _check_arrays(*keras.utils.unpack_x_y_sample_weight(validation_data), "validation_data")
         return keras.Model.fit(
             self,
             self._preprocessed(x),
@@ -100,7 +102,7 @@ class DPTTask(FromPreset):
         if _is_stream(data):
             return data.map(self.preprocess_samples)
         if not isinstance(data, keras.utils.PyDataset):
-            data = _Arrays(keras.utils.unpack_x_y_sample_weight(data), batch_size or 32)
+            data = _Arrays(keras.utils.unpack_x_y_sample_weight(data), batch_size)
         return _Preprocessed(data, self.preprocess_samples)
 
     def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
@@ -109,8 +111,12 @@ class DPTTask(FromPreset):
             if _is_stream(x):
                 return super().evaluate(x, y, batch_size, sample_weight, **kwargs)
             if not isinstance(x, keras.utils.PyDataset):
-                _check_arrays(x, y, "evaluate")
+                _check_arrays(x, y, sample_weight, "evaluate")
                 x = (x, y, sample_weight)
+            elif y is not None or sample_weight is not None:
+                raise TrainingError(
+                    "A `PyDataset` gives its own targets and weights; `evaluate` was given others."
+                )
             if not isinstance(x, _Preprocessed):  # `fit`'s validation data already are
                 x = self._preprocessed(x, batch_size)
             return keras.Model.evaluate(self, x, **kwargs)
@@ -285,21 +291,35 @@ def _check_images(x, caller):
         )
     if x is None or not len(x):
         raise TrainingError(f"`{caller}` was given no images.")
-    if isinstance(x, list | tuple) and len(shapes := {np.shape(image) for image in x}) > 1:
+    images = x if isinstance(x, list | tuple) else x[:1]
+    shapes = [tuple(np.shape(image)) for image in images]
+    if odd := [shape for shape in shapes if len(shape) != 3]:
         raise TrainingError(
-            f"`{caller}` takes images of one shape; received {' and '.join(map(str, shapes))}. "
+            f"`{caller}` takes images (batch, height, width, channels); received "
+            f"{len(x)} of shape {odd[0]}. A single image needs a first axis, `x[None]`; "
+            "`predict_images` takes files."
+        )
+    if other := [shape for shape in shapes if shape != shapes[0]]:
+        raise TrainingError(
+            f"`{caller}` takes images of one shape; received {shapes[0]} and {other[0]}. "
             "`predict_images` takes any."
         )
 
 
-def _check_arrays(x, y, caller):
-    """Raise a TrainingError unless `x` are images and there are as many targets `y`."""
+def _check_arrays(x, y, sample_weight, caller):
+    """Raise a TrainingError unless `x` are images and all that is given with them is as long."""
     _check_images(x, caller)
-    if y is None or len(y) != len(x):
-        raise TrainingError(
-            f"`{caller}` needs one target `y` for each of the {len(x)} images `x`; received "
-            f"{'none' if y is None else len(y)}."
-        )
+    needed = {"target `y`": y}
+    if sample_weight is not None:
+        needed["`sample_weight`"] = sample_weight
+    for name, values in needed.items():
+        length = None if isinstance(values, str) or not np.ndim(values) else len(values)
+        if length != len(x):
+            received = "none" if values is None else length or repr(values)
+            raise TrainingError(
+                f"`{caller}` needs one {name} for each of the {len(x)} images `x`; received "
+                f"{received}."
+            )
 
 
 class _Arrays(keras.utils.PyDataset):
@@ -307,6 +327,9 @@ class _Arrays(keras.utils.PyDataset):
 
     def __init__(self, arrays, batch_size, shuffle=False):
         super().__init__()
+        batch_size = 32 if batch_size is None else batch_size  # as in Keras
+        if batch_size < 1:
+            raise TrainingError(f"`batch_size` has to be at least 1; received {batch_size}.")
         self.arrays = [a if a is None else keras.ops.convert_to_numpy(a) for a in arrays]
         self.batch_size = batch_size
         self.shuffle = shuffle

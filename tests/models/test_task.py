@@ -52,6 +52,9 @@ def test_arrays_may_be_tensors(pairs):
         (lambda x, y: (x[:0], y[:0]), "no images"),
         (lambda x, y: (iter(x), y), "takes arrays, .*; received"),
         (lambda x, y: ([*x[:3], x[3, 1:]], y), r"of one shape; received .*\(31, 32, 3\)"),
+        (lambda x, y: (x[0], y), r"channels\); received 32 of shape \(32, 3\)"),
+        (lambda x, y: (["a.jpg"] * 4, y), "`predict_images` takes files"),
+        (lambda x, y: (x, 3.0), "target `y` .*received 3.0"),
     ],
 )
 @pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
@@ -61,6 +64,19 @@ def test_data_that_cannot_be_taken_are_named(method, data, message, trained):
         pytest.skip("needs no target")
     with pytest.raises(TrainingError, match=f"`{method}` .*{message}"):
         getattr(trained[0], method)(*((x,) if method == "predict" else (x, y)))
+
+
+def test_lengths_and_numbers_that_cannot_be_meant(trained):
+    model, _ = trained
+    x, y = tiny.photos(4, 32, 32), np.ones((4, 32, 32, 1), "float32")
+    with pytest.raises(TrainingError, match="one `sample_weight` for each of the 4 .*received 3"):
+        model.evaluate(x, y, sample_weight=np.ones(3))
+    with pytest.raises(TrainingError, match="`validation_data` needs one target .*received 2"):
+        model.fit(x, y, validation_data=(x, y[:2]))
+    with pytest.raises(TrainingError, match="at least 1; received 0"):
+        model.predict(x, batch_size=0)
+    with pytest.raises(TrainingError, match="its own targets"):
+        model.evaluate(_Arrays((x, y, None), 2), y)
 
 
 @pytest.fixture(scope="module")
