@@ -16,7 +16,7 @@ help:
 	@echo "make test-documents  the notebooks, each block of the guides and each export, once"
 	@echo "make test-apps    the demo page in Chromium, if there is one, and the Ray example"
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
-	@echo "make parity       full-size models against independent references (20 minutes)"
+	@echo "make parity       full-size models against independent references (25 minutes)"
 	@echo "make evaluate     the README's table of scores (DATA=folder), into evaluations/"
 	@echo "make notebooks    examples/notebooks/*.ipynb from their sources beside them"
 	@echo "make docs         the documentation site, into build/site"

@@ -129,7 +129,7 @@ class DPTTask(FromPreset):
         if _is_stream(x):
             return super().predict(x, batch_size, **kwargs)
         if not isinstance(x, keras.utils.PyDataset):
-            _check_images(x, "predict")
+            _check_batch(x, "predict")
             x = (x,)
         return keras.Model.predict(self, self._preprocessed(x, batch_size), **kwargs)
 
@@ -282,7 +282,7 @@ def _is_stream(x):
     return hasattr(x, "map") and hasattr(x, "batch")
 
 
-def _check_images(x, caller):
+def _check_batch(x, caller):
     """Raise a TrainingError unless `x` are images."""
     if x is not None and not hasattr(x, "shape") and not isinstance(x, list | tuple):
         raise TrainingError(
@@ -308,7 +308,7 @@ def _check_images(x, caller):
 
 def _check_arrays(x, y, sample_weight, caller):
     """Raise a TrainingError unless `x` are images and all that is given with them is as long."""
-    _check_images(x, caller)
+    _check_batch(x, caller)
     needed = {"target `y`": y}
     if sample_weight is not None:
         needed["`sample_weight`"] = sample_weight

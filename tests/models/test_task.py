@@ -45,25 +45,32 @@ def test_arrays_may_be_tensors(pairs):
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("images", "message"),
     [
-        (lambda x, y: (x, None), "one target `y` for each of the 4 images `x`; received none"),
-        (lambda x, y: (x, y[:3]), "target `y` for each of the 4 images `x`; received 3"),
-        (lambda x, y: (x[:0], y[:0]), "no images"),
-        (lambda x, y: (iter(x), y), "takes arrays, .*; received"),
-        (lambda x, y: ([*x[:3], x[3, 1:]], y), r"of one shape; received .*\(31, 32, 3\)"),
-        (lambda x, y: (x[0], y), r"channels\); received 32 of shape \(32, 3\)"),
-        (lambda x, y: (["a.jpg"] * 4, y), "`predict_images` takes files"),
-        (lambda x, y: (x, 3.0), "target `y` .*received 3.0"),
+        (lambda x: x[:0], "no images"),
+        (lambda x: iter(x), "takes arrays, .*; received"),
+        (lambda x: [*x[:3], x[3, 1:]], r"of one shape; received .*\(31, 32, 3\)"),
+        (lambda x: x[0], r"channels\); received 32 of shape \(32, 3\)"),
+        (lambda x: ["a.jpg"] * 4, "`predict_images` takes files"),
     ],
 )
 @pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
-def test_data_that_cannot_be_taken_are_named(method, data, message, trained):
-    x, y = data(tiny.photos(4, 32, 32), np.ones((4, 32, 32, 1), "float32"))
-    if method == "predict" and "target" in message:
-        pytest.skip("needs no target")
+def test_images_that_cannot_be_taken_are_named(method, images, message, trained):
+    targets = () if method == "predict" else (np.ones((4, 32, 32, 1), "float32"),)
     with pytest.raises(TrainingError, match=f"`{method}` .*{message}"):
-        getattr(trained[0], method)(*((x,) if method == "predict" else (x, y)))
+        getattr(trained[0], method)(images(tiny.photos(4, 32, 32)), *targets)
+
+
+@pytest.mark.parametrize(
+    ("targets", "received"),
+    [(lambda y: None, "none"), (lambda y: y[:3], "3"), (lambda y: 5.0, "5.0")],
+)
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_targets_that_cannot_be_taken_are_named(method, targets, received, trained):
+    y = targets(np.ones((4, 32, 32, 1), "float32"))
+    message = f"`{method}` needs one target `y` for each of the 4 images `x`; received {received}"
+    with pytest.raises(TrainingError, match=message):
+        getattr(trained[0], method)(tiny.photos(4, 32, 32), y)
 
 
 def test_lengths_and_numbers_that_cannot_be_meant(trained):
