@@ -118,7 +118,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
 class Dense(keras.layers.Dense):
     """`keras.layers.Dense` as the product of two matrices, whatever the rank of its input.
 
-    TensorFlow joins product and bias only then. PyTorch's float32 product is MKL's, which uses no
+    TensorFlow joins product, bias and GELU only then. PyTorch's float32 product is MKL's, which uses no
     AVX-512 on AMD's processors; where they have it, the product runs as a 1x1 convolution, which is
     oneDNN's. (With AVX2 alone that convolution is up to four times slower than the product.)
 
@@ -130,12 +130,12 @@ class Dense(keras.layers.Dense):
         _keep_outputs_first(self._kernel, (1, 0))
 
     def call(self, inputs, training=None):
-        product = {"torch": _torch_dense, "tensorflow": _tensorflow_dense}.get(
-            keras.config.backend()
-        )
-        if product is None:
+        bias, backend = self.bias if self.use_bias else None, keras.config.backend()
+        if backend == "tensorflow":
+            return _tensorflow_dense(inputs, self.kernel, bias, self.activation)
+        if backend != "torch":
             return super().call(inputs, training=training)
-        x = product(inputs, self.kernel, self.bias if self.use_bias else None)
+        x = _torch_dense(inputs, self.kernel, bias)
         return x if self.activation is None else self.activation(x)
 
     def quantize(self, mode=None, type_check=True, config=None):
@@ -213,13 +213,15 @@ def _torch_depthwise(inputs, kernel, bias, strides, dilation, pads):
     return x.permute(0, 2, 3, 1)
 
 
-def _tensorflow_dense(inputs, kernel, bias):
+def _tensorflow_dense(inputs, kernel, bias, activation):
     """Product of `(..., C)` with `(C, D)`: `(..., D)`."""
     import tensorflow as tf
 
     inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
     x = tf.matmul(tf.reshape(inputs, (-1, inputs.shape[-1])), kernel)
     x = x if bias is None else tf.nn.bias_add(x, tf.convert_to_tensor(bias))
+    # Between product and activation there is no reshape, so that TensorFlow can join them.
+    x = x if activation is None else activation(x)
     outputs = tf.reshape(x, tf.concat([tf.shape(inputs)[:-1], kernel.shape[1:]], 0))
     outputs.set_shape([*inputs.shape[:-1], kernel.shape[1]])
     return outputs

@@ -219,7 +219,7 @@ class MLP(keras.layers.Layer):
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         self.mlp_dim = mlp_dim
-        self.dense1 = dense(mlp_dim, self.dtype_policy, "dense1")
+        self.dense1 = dense(mlp_dim, self.dtype_policy, "dense1", gelu)
         self.dense2 = dense(hidden_dim, self.dtype_policy, "dense2")
 
     def build(self, input_shape):
@@ -227,7 +227,7 @@ class MLP(keras.layers.Layer):
         self.dense2.build((*input_shape[:-1], self.mlp_dim))
 
     def call(self, x):
-        return self.dense2(gelu(self.dense1(x)))
+        return self.dense2(self.dense1(x))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -282,6 +282,8 @@ class TransformerBlock(keras.layers.Layer):
         }
 
 
-def dense(units, dtype, name):
+def dense(units, dtype, name, activation=None):
     """A dense layer that starts as Keras's do."""
-    return Dense(units, kernel_initializer=default_initializer(), dtype=dtype, name=name)
+    return Dense(
+        units, activation, kernel_initializer=default_initializer(), dtype=dtype, name=name
+    )

@@ -5,7 +5,7 @@ import contextlib
 import keras
 from keras import ops
 
-from keras_dpt.ops.processor import computes_on_processor
+from keras_dpt.ops.processor import computes_on_processor, has_avx2_alone
 
 # JAX's matrices of attention scores have no more rows than this once there are twice as many, or
 # head by head four times as many.
@@ -41,21 +41,30 @@ def attend(qkv):
         return ops.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
     length, heads = qkv.shape[1], qkv.shape[3]
     if _whole or not computes_on_processor():
-        query, key, value = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)  # (B, N, T, D)
+        query, key, value = _scaled(ops.transpose(qkv, (2, 0, 3, 1, 4)))  # (B, N, T, D)
         in_parts = backend == "jax" and length > 2 * QUERIES_AT_ONCE
         x = (_by_parts if in_parts else _by_whole)(query, key, value)
         return ops.swapaxes(x, 1, 2)
-    per_head = ops.unstack(ops.transpose(qkv, (2, 3, 0, 1, 4)), 3)  # (N, B, T, D)
+    per_head = _scaled(ops.transpose(qkv, (2, 3, 0, 1, 4)))  # (N, B, T, D)
     if backend == "jax":
         attend_head = _by_parts if length > 4 * QUERIES_AT_ONCE else _by_whole
-        x = ops.map(lambda head: attend_head(*head), tuple(per_head))
+        x = ops.map(lambda head: attend_head(*head), per_head)
         return ops.transpose(x, (1, 2, 0, 3))
     return ops.stack([_by_whole(*(x[n] for x in per_head)) for n in range(heads)], axis=2)
 
 
+def _scaled(qkv):
+    """Queries, keys and values of `(3, ..., T, D)`, the queries divided by the root of D."""
+    query, key, value = ops.unstack(qkv, 3)
+    return query * query.shape[-1] ** -0.5, key, value
+
+
 def _by_whole(query, key, value):
-    """Attention of all `(..., T, D)` at once."""
-    scores = ops.matmul(query * query.shape[-1] ** -0.5, ops.swapaxes(key, -2, -1))
+    """Attention of all `(..., T, D)` at once; the queries are scaled."""
+    scores = ops.matmul(query, ops.swapaxes(key, -2, -1))
+    if keras.config.backend() == "tensorflow" and not has_avx2_alone():
+        # One kernel, oneDNN's or the accelerator's, which sums half precision in float32.
+        return ops.matmul(ops.softmax(scores), value)
     if keras.backend.standardize_dtype(scores.dtype) != "float32":
         # In half precision the softmax over many tokens loses the small ones.
         weights = ops.softmax(ops.cast(scores, "float32"))
