@@ -234,12 +234,12 @@ def _torch_dense(inputs, kernel, bias):
 
     inputs, kernel = ops.convert_to_tensor(inputs), ops.convert_to_tensor(kernel)
     bias = None if bias is None else ops.convert_to_tensor(bias)
-    on_processor = inputs.device.type == "cpu" and inputs.dtype == torch.float32
+    on_processor = inputs.device.type == "cpu" and inputs.dtype in (torch.float32, torch.bfloat16)
     # An exported graph runs on other machines, and the detour hides its sizes from `torch.export`.
     exporting = torch.compiler.is_exporting()
     if exporting or not (on_processor and _mkl_is_slow() and torch.backends.mkldnn.is_available()):
         return F.linear(inputs, kernel.t(), bias)
-    rows = inputs.reshape(1, -1, 1, inputs.shape[-1])
+    rows = inputs.reshape(1, 1, -1, inputs.shape[-1])
     x = _torch_convolution(rows, kernel[None, None], bias, 1, 0)
     return x.reshape(*inputs.shape[:-1], kernel.shape[1])
 
