@@ -11,6 +11,7 @@ from keras import ops
 from keras_dpt.ops import processor
 from keras_dpt.ops.convolution import convolve_to_learn, enlarge, pointwise
 from keras_dpt.ops.processor import computes_on_processor
+from keras_dpt.ops.product import matmul
 
 
 class Conv2D(keras.layers.Conv2D):
@@ -118,8 +119,9 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
 class Dense(keras.layers.Dense):
     """`keras.layers.Dense` as the product of two matrices, whatever the rank of its input.
 
-    TensorFlow joins product, bias and GELU only then. PyTorch's float32 product is MKL's, which uses no
-    AVX-512 on AMD's processors; where they have it, the product runs as a 1x1 convolution, which is
+    TensorFlow joins product, bias and GELU only then. PyTorch's float32 product is MKL's, which
+    uses no AVX-512 on AMD's processors, and its product in bfloat16 reads the weights in a slow
+    order; where these processors have AVX-512, the product runs as a 1x1 convolution, which is
     oneDNN's. (With AVX2 alone that convolution is up to four times slower than the product.)
 
     Args, inputs and returns: as in `keras.layers.Dense`.
@@ -133,9 +135,11 @@ class Dense(keras.layers.Dense):
         bias, backend = self.bias if self.use_bias else None, keras.config.backend()
         if backend == "tensorflow":
             return _tensorflow_dense(inputs, self.kernel, bias, self.activation)
-        if backend != "torch":
-            return super().call(inputs, training=training)
-        x = _torch_dense(inputs, self.kernel, bias)
+        if backend == "torch":
+            x = _torch_dense(inputs, self.kernel, bias)
+        else:
+            x = matmul(inputs, ops.convert_to_tensor(self.kernel))
+            x = x if bias is None else x + bias
         return x if self.activation is None else self.activation(x)
 
     def quantize(self, mode=None, type_check=True, config=None):

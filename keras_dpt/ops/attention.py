@@ -5,7 +5,8 @@ import contextlib
 import keras
 from keras import ops
 
-from keras_dpt.ops.processor import computes_on_processor, description, has_avx2_alone
+from keras_dpt.ops.processor import computes_on_processor, has_avx2_alone, multiplies_bfloat16
+from keras_dpt.ops.product import matmul
 
 # JAX's matrices of attention scores have no more rows than this once there are twice as many, or
 # head by head four times as many.
@@ -59,8 +60,8 @@ def _torch_kernel_is_slow(qkv):
 
     if torch.is_grad_enabled() or torch.compiler.is_exporting() or _whole:
         return False
-    has_bfloat16 = "avx512_bf16" in description()
-    return has_bfloat16 and qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16
+    predicts = qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16
+    return predicts and multiplies_bfloat16()
 
 
 def _scaled(qkv):
@@ -71,19 +72,19 @@ def _scaled(qkv):
 
 def _by_whole(query, key, value):
     """Attention of all `(..., T, D)` at once; the queries are scaled."""
-    scores = ops.matmul(query, ops.swapaxes(key, -2, -1))
+    scores = matmul(query, ops.swapaxes(key, -2, -1))
     backend = keras.config.backend()
     if backend == "torch" or (backend == "tensorflow" and not has_avx2_alone()):
         # One kernel, oneDNN's or the accelerator's, which sums half precision in float32.
-        return ops.matmul(ops.softmax(scores), value)
+        return matmul(ops.softmax(scores), value)
     if keras.backend.standardize_dtype(scores.dtype) != "float32":
         # In half precision the softmax over many tokens loses the small ones.
         weights = ops.softmax(ops.cast(scores, "float32"))
-        return ops.matmul(ops.cast(weights, value.dtype), value)
+        return matmul(ops.cast(weights, value.dtype), value)
     # The softmax's division comes last, where there is less to divide.
     scores = scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True))
     weights = ops.exp(scores)
-    return ops.matmul(weights, value) / ops.sum(weights, axis=-1, keepdims=True)
+    return matmul(weights, value) / ops.sum(weights, axis=-1, keepdims=True)
 
 
 def _by_parts(query, key, value):

@@ -5,6 +5,8 @@ import functools
 import keras
 from keras import ops
 
+from keras_dpt.ops.product import matmul
+
 _BAND = 8  # rows at once; more do not fit the processor's cache
 
 
@@ -17,7 +19,7 @@ def pointwise(x, kernel, strides):
     if tuple(strides) != (1, 1):
         x = x[:, :: strides[0], :: strides[1]]
     _, height, width, channels = ops.shape(x)
-    x = ops.matmul(ops.reshape(x, (-1, channels)), kernel[0, 0])
+    x = matmul(ops.reshape(x, (-1, channels)), kernel[0, 0])
     return ops.reshape(x, (-1, height, width, kernel.shape[3]))
 
 
@@ -30,7 +32,7 @@ def enlarge(x, kernel):
     _, height, width, channels = ops.shape(x)
     rows, columns, outputs, _ = kernel.shape
     weights = ops.reshape(ops.transpose(kernel, (3, 0, 1, 2)), (channels, -1))
-    x = ops.matmul(ops.reshape(x, (-1, channels)), weights)
+    x = matmul(ops.reshape(x, (-1, channels)), weights)
     x = ops.reshape(x, (-1, height, width, rows, columns, outputs))
     x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
     return ops.reshape(x, (-1, height * rows, width * columns, outputs))

@@ -28,3 +28,8 @@ def description():
 def has_avx2_alone():
     """Whether the processor is known to have AVX2 and no AVX-512."""
     return "avx2" in description() and "avx512f" not in description()
+
+
+def multiplies_bfloat16():
+    """Whether the processor is known to have instructions for products of bfloat16."""
+    return "avx512_bf16" in description()
