@@ -243,22 +243,52 @@ def _torch_dense(inputs, kernel, bias):
     exporting = torch.compiler.is_exporting()
     if exporting or not (on_processor and _mkl_is_slow() and torch.backends.mkldnn.is_available()):
         return F.linear(inputs, kernel.t(), bias)
-    rows = inputs.reshape(1, 1, -1, inputs.shape[-1])
-    x = _torch_convolution(rows, kernel[None, None], bias, 1, 0)
+    x = _torch_product().apply(inputs.reshape(-1, inputs.shape[-1]), kernel, bias)
     return x.reshape(*inputs.shape[:-1], kernel.shape[1])
+
+
+@functools.cache
+def _torch_product():
+    import torch
+
+    class Product(torch.autograd.Function):
+        """`(rows, C)` times `(C, D)` as a convolution, and its gradients.
+
+        oneDNN's gradient by a convolution's kernel takes up to twice as long as MKL's product.
+        """
+
+        @staticmethod
+        def forward(ctx, x, kernel, bias):
+            ctx.save_for_backward(x, kernel)
+            return _torch_convolution(x[None, None], kernel[None, None], bias, 1, 0)[0, 0]
+
+        @staticmethod
+        def backward(ctx, upstream):
+            x, kernel = ctx.saved_tensors
+            by_input, by_kernel, by_bias = ctx.needs_input_grad
+            turned = kernel.t()[None, None]
+            return (
+                _torch_convolution(upstream[None, None], turned, None, 1, 0)[0, 0]
+                if by_input
+                else None,
+                (upstream.t() @ x).t() if by_kernel else None,
+                upstream.sum(0) if by_bias else None,
+            )
+
+    return Product
 
 
 def _learns_slowly(inputs):
     """Whether the gradient of a convolution's kernel is slow here.
 
-    So it is for float32 on processors: always in XLA, in TensorFlow and oneDNN with AVX2 alone.
+    So it is on processors: in XLA always, in TensorFlow and oneDNN for float32 with AVX2 alone.
     """
-    if keras.backend.standardize_dtype(inputs.dtype) != "float32":
+    dtype, backend = keras.backend.standardize_dtype(inputs.dtype), keras.config.backend()
+    if backend == "jax":
+        return dtype in ("float32", "bfloat16") and computes_on_processor()
+    if dtype != "float32" or not processor.has_avx2_alone():
         return False
-    backend = keras.config.backend()
-    if backend == "torch":
-        return inputs.device.type == "cpu" and processor.has_avx2_alone()
-    return computes_on_processor() and (backend == "jax" or processor.has_avx2_alone())
+    return inputs.device.type == "cpu" if backend == "torch" else computes_on_processor()
 
 
 @functools.cache

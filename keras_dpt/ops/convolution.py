@@ -44,7 +44,7 @@ def convolve_to_learn(x, kernel):
     Of a convolution's gradients the kernel's takes XLA, TensorFlow's Eigen and oneDNN with AVX2
     alone up to ten times as long as the same number of products in a product of matrices.
 
-    Args: x: `(B, H, W, C)` float32. kernel: `(kh, kw, C, D)` float32, sides odd.
+    Args: x: `(B, H, W, C)` float. kernel: `(kh, kw, C, D)`, the same dtype, sides odd.
     Returns: `(B, H, W, D)`: without steps, with zeros around the map.
     """
     if keras.config.backend() == "torch":
@@ -115,15 +115,15 @@ def _sum_over_bands(x, upstream, size):
         piece = cut(x, index * band, band + rows - 1)
         right = flat(cut(upstream, index * band, band))
         products = [
-            ops.matmul(ops.transpose(flat(piece[:, i : i + band, j : j + width])), right)
+            matmul(ops.transpose(flat(piece[:, i : i + band, j : j + width])), right, "float32")
             for i in range(rows)
             for j in range(columns)
         ]
         return total + ops.stack(products)
 
-    total = ops.zeros((rows * columns, channels, upstream.shape[-1]), x.dtype)
+    total = ops.zeros((rows * columns, channels, upstream.shape[-1]), "float32")
     total = ops.fori_loop(0, bands, add, total)
-    return ops.reshape(total, (rows, columns, channels, -1))
+    return ops.cast(ops.reshape(total, (rows, columns, channels, -1)), x.dtype)
 
 
 def _same(x, kernel):

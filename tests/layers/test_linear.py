@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from contracts import differentiable
+from contracts import differentiable, weight_gradients
 from keras import ops
 
 from keras_dpt.layers import linear
@@ -91,7 +91,8 @@ def test_where_the_gradient_of_a_kernel_is_slow(processor, slow, monkeypatch):
     monkeypatch.setattr(linear.processor, "description", lambda: processor)
     x = ops.convert_to_tensor(maps(1, 2))
     assert linear._learns_slowly(x) == (slow or keras.config.backend() == "jax")
-    assert not linear._learns_slowly(ops.cast(x, "bfloat16"))
+    in_half = linear._learns_slowly(ops.cast(x, "bfloat16"))
+    assert in_half == (keras.config.backend() == "jax")
 
 
 DEPTHWISE = [
@@ -135,6 +136,43 @@ def test_dense_is_that_of_keras(shape, slow, monkeypatch):
     monkeypatch.setattr(linear, "_mkl_is_slow", lambda: slow)
     options = {"units": 3, "activation": "tanh"}
     assert_equal_twins(linear.Dense(**options), keras.layers.Dense(**options), maps(*shape))
+
+
+def twins(*layers, shape):
+    """Layers with the same weights."""
+    for layer in layers:
+        layer.build(shape)
+        layer.set_weights(layers[0].get_weights())
+    return layers
+
+
+def sum_of_squares(x):
+    return ops.sum(ops.square(ops.cast(x, "float32")))
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_dense_has_the_weight_gradients_of_keras(slow, monkeypatch):
+    monkeypatch.setattr(linear, "_mkl_is_slow", lambda: slow)
+    x = maps(2, 5, 4)
+    layers = twins(linear.Dense(3), keras.layers.Dense(3), shape=x.shape)
+    found, expected = (weight_gradients(layer, sum_of_squares, [x]) for layer in layers)
+    for mine, theirs in zip(found.values(), expected.values(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+@pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16", "float16"])
+def test_dense_in_half_precision(dtype, slow, monkeypatch):
+    monkeypatch.setattr(linear, "_mkl_is_slow", lambda: slow)
+    monkeypatch.setattr(linear.processor, "description", lambda: "avx512_bf16" if slow else "")
+    x = maps(2, 5, 64)
+    layers = twins(*(linear.Dense(48, dtype=d) for d in (dtype, "float32")), shape=x.shape)
+    step = 2**-11 if dtype == "float16" else 2**-8
+    half, exact = (ops.convert_to_numpy(ops.cast(layer(x), "float32")) for layer in layers)
+    assert np.std(half - exact) < 2 * step * np.std(exact)
+    gradients = [weight_gradients(layer, sum_of_squares, [x]) for layer in layers]
+    for mine, theirs in zip(*(each.values() for each in gradients), strict=True):
+        assert np.std(mine.astype("float32") - theirs) < 4 * step * np.std(theirs)
 
 
 def test_dense_can_be_quantized():
