@@ -168,6 +168,25 @@ def _keep_outputs_first(kernel, order):
     kernel.value.data = data.contiguous(memory_format=form).permute(*inverse)
 
 
+def order_as_weights(optimizer, weights):
+    """On PyTorch, store an optimizer's variables in the memory order of the weights they follow.
+
+    Keras makes them in its own order, and sums over two orders are slow: of a step of Base, which
+    took 8.5 s on a processor, 0.5 s.
+
+    Args: optimizer: built. weights: `keras.Variable`s.
+    """
+    if keras.config.backend() != "torch":
+        return
+    import torch
+
+    values = {tuple(weight.shape): weight.value.data for weight in weights}
+    for variable in optimizer.variables:
+        like, data = values.get(tuple(variable.shape)), variable.value.data
+        if like is not None and like.stride() != data.stride():
+            variable.value.data = torch.empty_like(like, dtype=data.dtype).copy_(data)
+
+
 def _torch_convolution(inputs, kernel, bias, strides, padding):
     """Convolution of `(B, H, W, C)` with `(kh, kw, C, D)`: `(B, H', W', D)`."""
     import torch.nn.functional as F

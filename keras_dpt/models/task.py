@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_dpt.errors import DataError, TrainingError
 from keras_dpt.image_converter import DPTImageConverter
+from keras_dpt.layers.linear import order_as_weights
 from keras_dpt.models.from_preset import FromPreset
 from keras_dpt.pictures import read_image
 
@@ -43,6 +44,13 @@ class DPTTask(FromPreset):
             self._build_optimizer()
         with _weights_kept(self):
             return self._fit(x, y, batch_size, sample_weight, shuffle=shuffle, **options, **kwargs)
+
+    def make_train_function(self, force=False):
+        """As in Keras; on PyTorch the optimizer's memory is put in the order of the weights'."""
+        if keras.backend.backend() == "torch" and (force or self.train_function is None):
+            self._build_optimizer()
+            order_as_weights(self.optimizer, self.trainable_variables)
+        return super().make_train_function(force)
 
     def _build_optimizer(self):
         """Make the optimizer's variables: TensorFlow traces a step that makes any twice."""

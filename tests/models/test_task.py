@@ -151,3 +151,17 @@ def test_weights_survive_data_that_cannot_be_read(method, broken, trained):
         for ours, theirs in zip(after, before, strict=True):
             np.testing.assert_array_equal(ours, theirs)
     model.fit(tiny.photos(3, 32, 32), np.ones((3, 32, 32, 1)), verbose=0)
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="memory order is PyTorch's")
+def test_optimizers_keep_the_memory_order_of_weights():
+    model = tiny.depth(preprocessor=tiny.preprocessor((32, 32)))
+    model.compile("adam", "mae")
+    weights = model.get_weights()
+    model.fit(tiny.photos(2, 32, 32), np.ones((2, 32, 32, 1), "float32"), epochs=2, verbose=0)
+    orders = {tuple(w.shape): w.value.stride() for w in model.trainable_variables}
+    slots = [v for v in model.optimizer.variables if len(v.shape) == 4]
+    assert len(slots) >= 2 * sum(len(w.shape) == 4 for w in model.trainable_variables)
+    for slot in slots:
+        assert slot.value.stride() == orders[tuple(slot.shape)], slot.path
+    assert any(not np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
