@@ -105,6 +105,7 @@ def test_torch_is_for_files_and_for_what_keras_lacks():
     speed = {
         "keras_dpt.layers.linear",
         "keras_dpt.layers.resnet_v2",
+        "keras_dpt.ops.attention",
         "keras_dpt.ops.convolution",
         "keras_dpt.ops.in_place",
     }
