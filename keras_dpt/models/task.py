@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import keras
 import numpy as np
@@ -55,7 +55,8 @@ class DPTTask(FromPreset):
     def _build_optimizer(self):
         """Make the optimizer's variables: TensorFlow traces a step that makes any twice."""
         if (optimizer := getattr(self, "optimizer", None)) and not optimizer.built:
-            with self.distribute_strategy.scope():
+            strategy = getattr(self, "distribute_strategy", None)  # TensorFlow's
+            with strategy.scope() if strategy else nullcontext():
                 optimizer.build(self.trainable_variables)
 
     def _fit(

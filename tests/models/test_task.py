@@ -157,6 +157,7 @@ def test_weights_survive_data_that_cannot_be_read(method, broken, trained):
 def test_optimizers_keep_the_memory_order_of_weights():
     model = tiny.depth(preprocessor=tiny.preprocessor((32, 32)))
     model.compile("adam", "mae")
+    model.make_train_function()  # before there is an optimizer's variable
     weights = model.get_weights()
     model.fit(tiny.photos(2, 32, 32), np.ones((2, 32, 32, 1), "float32"), epochs=2, verbose=0)
     orders = {tuple(w.shape): w.value.stride() for w in model.trainable_variables}
