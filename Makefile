@@ -36,7 +36,7 @@ test-documents: $(VENV)/.documents $(VENV)/.developer
 		tests/test_docs.py tests/test_notebooks.py tests/test_readme.py tests/export
 
 test-apps: $(VENV)/.apps $(VENV)/.developer
-	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" tests/test_demo_page.py tests/test_ray_example.py
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" tests/apps/test_demo_page.py tests/test_ray_example.py
 
 test-slow: $(VENV)/.developer
 	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m slow || exit 1; done

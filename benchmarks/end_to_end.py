@@ -26,13 +26,14 @@ from contest import save, table
 from PIL import Image
 from skimage import data
 
-from keras_dpt import DPTDepth, cli, pictures
-from keras_dpt.depth_map import DepthMap
-from keras_dpt.image_converter import DPTImageConverter
+from keras_dpt import DPTDepth, cli
+from keras_dpt.images import reading
+from keras_dpt.maps.depth_map import DepthMap
+from keras_dpt.models.image_converter import DPTImageConverter
 
 # What is timed, by the name of its step: owner and attribute.
 STEPS = {
-    "decode": (pictures, "read_image"),
+    "decode": (reading, "read_image"),
     "resize": (DPTImageConverter, "convert"),
     "network": (keras.Model, "predict_on_batch"),
     "resize back": (DPTDepth, "postprocess"),

@@ -18,7 +18,7 @@ import numpy as np
 from contest import save, table
 
 import keras_dpt
-from keras_dpt.pictures import read_image
+from keras_dpt.images.reading import read_image
 from keras_dpt.presets import read_preset
 
 POLICIES = ("bfloat16", "mixed_bfloat16", "float16", "mixed_float16", "int8")

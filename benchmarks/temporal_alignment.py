@@ -15,7 +15,7 @@ from contest import save, table
 from PIL import Image
 
 import keras_dpt
-from keras_dpt.video import TemporalAlignment
+from keras_dpt.apps.video import TemporalAlignment
 
 COLUMNS = {
     "clip": ("clip", ""),

@@ -62,7 +62,7 @@ def read(image):
     """The pixels of a path or of an encoded image; ValueError if it can't be read."""
     from PIL import Image, UnidentifiedImageError
 
-    from keras_dpt.pictures import read_image
+    from keras_dpt.images.reading import read_image
 
     if isinstance(image, dict):
         image = image["bytes"]
@@ -76,7 +76,7 @@ def read(image):
 
 def photos_of_folder(folder):
     """The rows of a folder: names below it, and paths."""
-    from keras_dpt.pictures import find_images
+    from keras_dpt.images.reading import find_images
 
     paths = find_images([folder])
     return [{"name": p.relative_to(folder).as_posix(), "image": str(p.resolve())} for p in paths]

@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from keras_dpt import cli
-from keras_dpt.depth_map import DepthMap
 from keras_dpt.encoders.vit import ViTEncoder
-from keras_dpt.image_converter import DPTImageConverter
-from keras_dpt.label_map import LabelMap
+from keras_dpt.maps.depth_map import DepthMap
+from keras_dpt.maps.label_map import LabelMap
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.depth import DPTDepth
+from keras_dpt.models.image_converter import DPTImageConverter
+from keras_dpt.models.preprocessor import DPTDepthPreprocessor, DPTSegmentationPreprocessor
 from keras_dpt.models.segmentation import DPTSegmentation
-from keras_dpt.preprocessor import DPTDepthPreprocessor, DPTSegmentationPreprocessor
 
 
 def tiny_backbone():

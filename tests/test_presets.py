@@ -11,9 +11,9 @@ import pytest
 
 import keras_dpt
 from keras_dpt import presets
-from keras_dpt.conversion import SOURCES
-from keras_dpt.depth_map import UNITS
+from keras_dpt.conversion.formats import SOURCES
 from keras_dpt.encoders import ENCODERS
+from keras_dpt.maps.depth_map import UNITS
 from keras_dpt.presets import list_presets, preset_names, preset_path, read_preset, source_address
 
 OFFICIAL = ["dpt_base", "dpt_hybrid", "dpt_hybrid_kitti", "dpt_hybrid_nyu", "dpt_large"]

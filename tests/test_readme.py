@@ -105,7 +105,7 @@ def test_points_commands_run(workplace):
 @pytest.mark.slow
 def test_video_command_runs(workplace):
     pytest.importorskip("av")
-    from keras_dpt.video import Video, video_writer
+    from keras_dpt.apps.video import Video, video_writer
 
     with Image.open("photo.jpg") as photo, video_writer("clip.mp4", 25) as write:
         for i in range(3):

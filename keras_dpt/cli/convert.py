@@ -15,7 +15,7 @@ def add_parser(commands, common):
 
 
 def _run(args):
-    from keras_dpt.conversion import convert
+    from keras_dpt.conversion.convert import convert
 
     print(f"Preset written to {convert(args.source, args.output, preset=args.preset)}")
     return 0

@@ -30,8 +30,8 @@ def add_parser(commands, common):
 
 
 def _run(args):
+    from keras_dpt.apps.demo_page import TASKS, serving
     from keras_dpt.cli.evaluate import task_class
-    from keras_dpt.demo_page import TASKS, serving
 
     presets = None
     if args.preset:

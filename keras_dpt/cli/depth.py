@@ -34,7 +34,7 @@ def add_parser(commands, common):
 
 
 def _run(args):
-    from keras_dpt.depth_map import color_table
+    from keras_dpt.maps.depth_map import color_table
 
     color_table(args.colormap)  # raises now, not after the first photos
     photos.check_folder(args.output)
@@ -50,8 +50,8 @@ def _run(args):
 
 
 def _predict_photos(args):
+    from keras_dpt.images.reading import write_picture
     from keras_dpt.models.depth import DPTDepth
-    from keras_dpt.pictures import write_picture
 
     def save(depth, photo, stem):
         for name in args.format or DEFAULT_FORMATS:

@@ -81,10 +81,10 @@ def _size(text):
 
 def _load(preset):
     """The model of a preset, of whichever task that is."""
+    from keras_dpt.loading.cache import preset_directory
     from keras_dpt.models.depth import DPTDepth
     from keras_dpt.models.from_preset import task_class_of
     from keras_dpt.models.segmentation import DPTSegmentation
-    from keras_dpt.weights.cache import preset_directory
 
     directory = preset_directory(preset)
     task = DPTSegmentation if task_class_of(directory) == "DPTSegmentation" else DPTDepth

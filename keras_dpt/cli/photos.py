@@ -46,7 +46,7 @@ def predict(args, task, save, **options):
     from tqdm import tqdm
 
     from keras_dpt.errors import ImageError
-    from keras_dpt.pictures import find_images, read_image
+    from keras_dpt.images.reading import find_images, read_image
 
     check_folder(args.output)
     paths = _without_results(find_images(args.paths), args)
@@ -106,8 +106,8 @@ def _ahead(executor, work, items, count=2):
 
 def load(task, preset):
     """The model of a preset, refused if it was made for another task."""
+    from keras_dpt.loading.cache import preset_directory
     from keras_dpt.models.from_preset import task_class_of
-    from keras_dpt.weights.cache import preset_directory
 
     commands = {"DPTDepth": "depth", "DPTSegmentation": "segment"}
     directory = preset_directory(preset)

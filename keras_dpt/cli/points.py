@@ -66,8 +66,8 @@ def add_parser(commands, common):
 
 
 def _run(args):
-    from keras_dpt.pictures import read_image
-    from keras_dpt.points import check_point_file, depth_to_points, pinhole
+    from keras_dpt.images.reading import read_image
+    from keras_dpt.maps.points import check_point_file, depth_to_points, pinhole
 
     # All that can be wrong is found before the network runs.
     check_point_file(args.output)
@@ -90,7 +90,7 @@ def _run(args):
 def _camera(args):
     """The camera as arguments of `depth_to_points`."""
     from keras_dpt.errors import DepthError
-    from keras_dpt.points import exif_fov
+    from keras_dpt.maps.points import exif_fov
 
     focal_mm, sensor_mm = args.focal or (None, None)
     camera = {
@@ -126,8 +126,8 @@ def _check_known(known, height, width):
 def _depth(args):
     """The photo's depth in metres: read, or estimated."""
     from keras_dpt.cli.photos import load
-    from keras_dpt.depth_map import DepthMap
     from keras_dpt.errors import DepthError
+    from keras_dpt.maps.depth_map import DepthMap
     from keras_dpt.models.depth import DPTDepth
 
     if args.depth:

@@ -33,8 +33,8 @@ def add_parser(commands, common):
 
 
 def _run(args):
+    from keras_dpt.images.reading import write_picture
     from keras_dpt.models.segmentation import PAPER_SCALES, DPTSegmentation
-    from keras_dpt.pictures import write_picture
 
     def save(labels, photo, stem):
         for name in args.format:

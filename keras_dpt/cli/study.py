@@ -137,7 +137,7 @@ def _cost(args, studies):
 def _attention(args):
     from keras_dpt.evaluation import attention_maps, draw_attention
     from keras_dpt.evaluation.attention import CORNERS
-    from keras_dpt.pictures import write_picture
+    from keras_dpt.images.reading import write_picture
 
     maps = attention_maps(load_model(args), args.photo, args.point or CORNERS)
     args.output.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ def split(paths):
 
     Returns: list of paths of videos, list of arguments as they were given.
     """
-    from keras_dpt.video import VIDEO_SUFFIXES
+    from keras_dpt.apps.video import VIDEO_SUFFIXES
 
     videos, others = [], []
     for given in paths:
@@ -66,10 +66,10 @@ def predict(args, paths):
 
     Returns: exit code: 0, 1 if a video could not be read or written, 2 if none could.
     """
+    from keras_dpt.apps.video import Video
     from keras_dpt.cli import photos
     from keras_dpt.errors import KerasDPTError
     from keras_dpt.models.depth import DPTDepth
-    from keras_dpt.video import Video
 
     def failed(error):
         print(f"keras-dpt: skipped: {error}", file=sys.stderr)
@@ -110,7 +110,7 @@ def _save(args, model, video, stem):
     """Predict one video and write its results; returns the line to print."""
     from tqdm import tqdm
 
-    from keras_dpt.video import (
+    from keras_dpt.apps.video import (
         RunningRange,
         TemporalAlignment,
         folder_written_whole,

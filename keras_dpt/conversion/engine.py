@@ -14,20 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
-from typing import NamedTuple
 
 import numpy as np
 
 from keras_dpt.errors import WeightsError
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-
-
-class Spec(NamedTuple):
-    """Shape and dtype name ("float32") of one tensor of a checkpoint."""
-
-    shape: tuple
-    dtype: str
 
 
 def to_keras(*tensors):

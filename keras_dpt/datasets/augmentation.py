@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_dpt.datasets.source import Sample
-from keras_dpt.pictures import resize
+from keras_dpt.images.resizing import resize
 
 # Beyond the picture's border: what becomes zero when the network's mean is taken off.
 _PADDING = 127.5

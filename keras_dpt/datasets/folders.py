@@ -16,7 +16,7 @@ from keras_dpt.datasets.readers import (
 )
 from keras_dpt.datasets.source import Source
 from keras_dpt.errors import DataError, ImageError
-from keras_dpt.pictures import find_images, read_image
+from keras_dpt.images.reading import find_images, read_image
 
 
 def folder(
@@ -35,7 +35,7 @@ def folder(
     `images/a/7.jpg` belongs to `targets/a/7.png`: equal but for the suffix, subfolders included.
 
     Args:
-        images: folder of pictures (`keras_dpt.pictures.IMAGE_SUFFIXES`).
+        images: folder of pictures (`keras_dpt.images.reading.IMAGE_SUFFIXES`).
         targets: folder of `.png` (8 or 16 bit grey), `.npy`, `.pfm` or `.tif` files of depth, or
             of `.png` or `.npy` files of class ids, at the images' sizes.
         kind: "metric_depth", "relative_inverse_depth" or "labels".

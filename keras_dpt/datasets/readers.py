@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_dpt.depth_map import read_pfm
 from keras_dpt.errors import DataError, KerasDPTError
-from keras_dpt.pictures import without_pillow_warnings
+from keras_dpt.images.reading import without_pillow_warnings
+from keras_dpt.maps.depth_map import read_pfm
 
 UNITS = {"m": 1.0, "mm": 0.001}
 DEPTH_SUFFIXES = (".npy", ".pfm", ".pgm", ".png", ".tif", ".tiff")

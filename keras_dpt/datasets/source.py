@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_dpt.errors import DataError, KerasDPTError
-from keras_dpt.label_map import check_class_names, check_ignore_index
+from keras_dpt.maps.label_map import check_class_names, check_ignore_index
 
 KINDS = ("metric_depth", "relative_inverse_depth", "labels")
 

@@ -11,9 +11,10 @@ import numpy as np
 from keras import ops
 from PIL import Image, ImageDraw
 
-from keras_dpt.depth_map import DepthMap
 from keras_dpt.errors import EvaluationError
-from keras_dpt.pictures import read_image, resize
+from keras_dpt.images.reading import read_image
+from keras_dpt.images.resizing import resize
+from keras_dpt.maps.depth_map import DepthMap
 
 CORNERS = ((0.15, 0.85), (0.85, 0.15))  # upper right, lower left
 

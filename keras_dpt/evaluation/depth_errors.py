@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_dpt.alignment import align_scale_shift
 from keras_dpt.errors import DepthError
+from keras_dpt.maps.alignment import align_scale_shift
 
 ALIGNMENTS = ("none", "least_squares", "median_scale")
 

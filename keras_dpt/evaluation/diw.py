@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_dpt.errors import EvaluationError
-from keras_dpt.pictures import read_image
+from keras_dpt.images.reading import read_image
 
 
 class OrdinalSample(NamedTuple):

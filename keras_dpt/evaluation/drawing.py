@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from keras_dpt.depth_map import DepthMap
 from keras_dpt.evaluation.measure import Measured
-from keras_dpt.label_map import LabelMap
+from keras_dpt.maps.depth_map import DepthMap
+from keras_dpt.maps.label_map import LabelMap
 
 _UNKNOWN = (205, 205, 205)
 _RIGHT, _WRONG = (232, 240, 236), (196, 44, 58)

@@ -6,9 +6,9 @@ from importlib.metadata import version
 import keras
 import numpy as np
 
-from keras_dpt.depth_map import UNITS
 from keras_dpt.evaluation.provenance import hash_of_weights
 from keras_dpt.export.runtimes import OPENVINO_FLOAT32
+from keras_dpt.maps.depth_map import UNITS
 from keras_dpt.version import __version__
 
 _RESIZE = {

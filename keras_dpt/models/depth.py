@@ -4,18 +4,20 @@ import keras
 import keras_hub
 import numpy as np
 
-from keras_dpt.depth_map import UNITS, DepthMap
 from keras_dpt.errors import TrainingError
-from keras_dpt.image_converter import DPTImageConverter
+from keras_dpt.images.reading import read_image
+from keras_dpt.images.resizing import resize
 from keras_dpt.layers.heads import DepthHead, InverseToDepth
 from keras_dpt.losses.depth import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
+from keras_dpt.maps.depth_map import UNITS, DepthMap
 from keras_dpt.metrics.depth import AbsRel, Delta1
 from keras_dpt.models.backbone import DPTBackbone
-from keras_dpt.models.task import DPTTask, check_arguments, check_images, with_source
-from keras_dpt.pictures import read_image, resize
-from keras_dpt.preprocessor import DPTDepthPreprocessor
-from keras_dpt.training.optimizers import DEPTH_RATES, optimizer_with_rates
-from keras_dpt.windows import blend, check_side
+from keras_dpt.models.image_converter import DPTImageConverter
+from keras_dpt.models.predict import check_images, with_source
+from keras_dpt.models.preprocessor import DPTDepthPreprocessor
+from keras_dpt.models.task import DPTTask, check_arguments
+from keras_dpt.models.windows import blend, check_side
+from keras_dpt.optimizers import DEPTH_RATES, optimizer_with_rates
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")

@@ -50,7 +50,7 @@ class FromPreset:
         if not load_weights and preset in presets.preset_names():
             return cls.from_architecture(presets.read_preset(preset), **kwargs)
 
-        from keras_dpt.weights.cache import preset_directory
+        from keras_dpt.loading.cache import preset_directory
 
         directory = str(preset_directory(preset))
         made_for = task_class_of(directory)
@@ -66,7 +66,7 @@ def task_class_of(directory):
     """Name of the task class that a keras-hub preset directory holds; `None` if it can't be said.
 
     Args:
-        directory: what `keras_dpt.weights.cache.preset_directory` returned.
+        directory: what `keras_dpt.loading.cache.preset_directory` returned.
     """
     file = Path(directory) / "task.json"
     return json.loads(file.read_text(encoding="utf-8"))["class_name"] if file.is_file() else None

@@ -6,24 +6,25 @@ import numpy as np
 from keras import ops
 
 from keras_dpt.errors import LabelError, TrainingError
-from keras_dpt.image_converter import DPTImageConverter
-from keras_dpt.label_map import (
+from keras_dpt.images.reading import read_image
+from keras_dpt.layers.heads import SegmentationHead
+from keras_dpt.losses.segmentation import SegmentationLoss
+from keras_dpt.maps.label_map import (
     LabelMap,
     check_class_names,
     check_ignore_index,
     check_palette,
     default_palette,
 )
-from keras_dpt.labelling import label_pixels, linear_weights, resized_tiles
-from keras_dpt.layers.heads import SegmentationHead
-from keras_dpt.losses.segmentation import SegmentationLoss
 from keras_dpt.metrics.segmentation import MeanIoU, PixelAccuracy
 from keras_dpt.models.backbone import DPTBackbone
-from keras_dpt.models.task import DPTTask, check_arguments, check_images, with_source
+from keras_dpt.models.image_converter import DPTImageConverter
+from keras_dpt.models.labelling import label_pixels, linear_weights, resized_tiles
+from keras_dpt.models.predict import check_images, with_source
+from keras_dpt.models.preprocessor import DPTSegmentationPreprocessor
+from keras_dpt.models.task import DPTTask, check_arguments
+from keras_dpt.models.windows import check_side, windows
 from keras_dpt.ops.resize import resize_like
-from keras_dpt.pictures import read_image
-from keras_dpt.preprocessor import DPTSegmentationPreprocessor
-from keras_dpt.windows import check_side, windows
 
 # Multi-scale inference of the paper, together with flipping.
 PAPER_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)

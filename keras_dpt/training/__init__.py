@@ -1,5 +1,6 @@
 """Training: rates by weight path, resuming, growing sizes, several devices, metric fine-tuning."""
 
+from keras_dpt.optimizers import OptimizersByPath, optimizer_with_rates, warmup_cosine
 from keras_dpt.training.callbacks import ContactSheet, KeepBest, Resume, recipe_callbacks
 from keras_dpt.training.distribution import (
     AverageGradients,
@@ -7,8 +8,7 @@ from keras_dpt.training.distribution import (
     is_main_process,
     shard,
 )
-from keras_dpt.training.metric import fit_metric, to_metric
-from keras_dpt.training.optimizers import OptimizersByPath, optimizer_with_rates, warmup_cosine
+from keras_dpt.training.metric_depth import fit_metric, to_metric
 from keras_dpt.training.scratch import lift_outputs, linear_head
 from keras_dpt.training.sheet import contact_sheet
 from keras_dpt.training.stages import fit_in_stages, parse_stages, size_of_epoch

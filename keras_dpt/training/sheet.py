@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from keras_dpt.depth_map import DepthMap
-from keras_dpt.label_map import LabelMap
+from keras_dpt.maps.depth_map import DepthMap
+from keras_dpt.maps.label_map import LabelMap
 
 _WIDTH = 240  # pixels of one picture
 

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 from safetensors.numpy import save_file
 
-from keras_dpt.conversion import isl_org
 from keras_dpt.conversion.architecture import original_image
-from keras_dpt.conversion.engine import Spec
+from keras_dpt.conversion.formats import isl_org
 from keras_dpt.models.depth import DPTDepth
 from keras_dpt.models.segmentation import DPTSegmentation
+from keras_dpt.weights.readers import Spec
 
 # The small network's widths for the official Base's. All nearly equal: JAX compiles per shape.
 WIDTHS = {768: 64, 1536: 128, 2304: 192, 3072: 64, 577: 5, 1000: 3}

@@ -2,16 +2,16 @@
 
 import pytest
 
-from keras_dpt.conversion import hf_dpt, isl_org, vit_imagenet
 from keras_dpt.conversion.architecture import (
     differences,
     original_image,
     read_encoder,
     regular_taps,
 )
-from keras_dpt.conversion.engine import Spec
+from keras_dpt.conversion.formats import hf_dpt, isl_org, vit_imagenet
 from keras_dpt.errors import WeightsError
 from keras_dpt.presets import read_preset
+from keras_dpt.weights.readers import Spec
 
 from .checkpoints import key_list
 

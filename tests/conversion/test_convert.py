@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import keras_dpt
 from keras_dpt import conversion, presets
-from keras_dpt.conversion import CARD, convert
+from keras_dpt.conversion.convert import CARD, convert
 from keras_dpt.errors import WeightsError
 from keras_dpt.weights.download import sha256_of
 
@@ -33,7 +33,7 @@ PRESET_FILES = {
 @pytest.fixture
 def fake_network(monkeypatch):
     """Conversion without Keras: `converted(folder)` reads what it wrote."""
-    monkeypatch.setattr(conversion, "_build", FakeNetwork)
+    monkeypatch.setattr(conversion.convert, "_build", FakeNetwork)
 
 
 def converted(folder):
@@ -205,7 +205,7 @@ def test_a_named_preset_settles_what_tensors_do_not_tell(
         networks.append(FakeNetwork(preset))
         return networks[0]
 
-    monkeypatch.setattr(conversion, "_build", build)
+    monkeypatch.setattr(conversion.convert, "_build", build)
     out = convert(authors_file, tmp_path / "out", preset="metric")
     assert networks[0].preset == metric and not caplog.records
     card = json.loads((out / CARD).read_text())
@@ -316,7 +316,7 @@ def test_a_bent_tensor_leaves_nothing(tmp_path, fake_network):
 def test_variables_of_one_path(authors_file, tmp_path, monkeypatch):
     network = FakeNetwork(small_preset())
     network.weights.append(network.weights[0])
-    monkeypatch.setattr(conversion, "_build", lambda preset: network)
+    monkeypatch.setattr(conversion.convert, "_build", lambda preset: network)
     with pytest.raises(WeightsError, match="one path"):
         convert(authors_file, tmp_path / "out")
     assert list(tmp_path.iterdir()) == [authors_file]

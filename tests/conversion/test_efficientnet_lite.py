@@ -11,9 +11,10 @@ from layers.reference import conv_same, depthwise_same
 from safetensors.numpy import save_file
 
 import keras_dpt
-from keras_dpt.conversion import CARD, SOURCES, detect_source
-from keras_dpt.conversion.engine import Spec
+from keras_dpt.conversion.convert import CARD
+from keras_dpt.conversion.formats import SOURCES, detect_source
 from keras_dpt.errors import WeightsError
+from keras_dpt.weights.readers import Spec
 
 # Kernel, stride, expansion and width of each block: seven stages, of which the third has two.
 BLOCKS = [

@@ -6,7 +6,6 @@ import pytest
 from keras_dpt.conversion.engine import (
     Rule,
     Source,
-    Spec,
     assign,
     fill,
     norm,
@@ -17,6 +16,7 @@ from keras_dpt.conversion.engine import (
     weights,
 )
 from keras_dpt.errors import WeightsError
+from keras_dpt.weights.readers import Spec
 
 
 class Variable:

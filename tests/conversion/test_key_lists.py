@@ -6,10 +6,12 @@ import re
 
 import pytest
 
-from keras_dpt.conversion import SOURCES, detect_source, engine
-from keras_dpt.conversion.engine import Spec, matches, plan
+from keras_dpt.conversion import engine
+from keras_dpt.conversion.engine import matches, plan
+from keras_dpt.conversion.formats import SOURCES, detect_source
 from keras_dpt.errors import WeightsError
 from keras_dpt.presets import read_preset
+from keras_dpt.weights.readers import Spec
 
 from .checkpoints import key_list, variable_shapes
 

@@ -6,8 +6,8 @@ import pytest
 from files import depth_pairs, label_pairs, photo, save
 
 from keras_dpt import datasets
-from keras_dpt.depth_map import DepthMap
 from keras_dpt.errors import DataError
+from keras_dpt.maps.depth_map import DepthMap
 
 
 def test_nyuv2(tmp_path):

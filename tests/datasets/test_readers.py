@@ -4,8 +4,8 @@ from files import save
 from PIL import Image
 
 from keras_dpt.datasets.readers import read_depth, read_labels, scale_of
-from keras_dpt.depth_map import DepthMap
 from keras_dpt.errors import DataError
+from keras_dpt.maps.depth_map import DepthMap
 
 DEPTH = np.arange(1, 13, dtype="float32").reshape(3, 4)
 

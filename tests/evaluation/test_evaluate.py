@@ -11,12 +11,12 @@ import tiny
 import keras_dpt
 from keras_dpt import evaluation
 from keras_dpt.datasets import Source
-from keras_dpt.depth_map import DepthMap
 from keras_dpt.errors import DepthError, EvaluationError
 from keras_dpt.evaluation import PROTOCOLS, Evaluation
 from keras_dpt.evaluation.report import write_report
 from keras_dpt.evaluation.tables import class_table, markdown_table, text_table
-from keras_dpt.label_map import LabelMap
+from keras_dpt.maps.depth_map import DepthMap
+from keras_dpt.maps.label_map import LabelMap
 
 SIZE = (24, 32)
 NAMES = ("a", "b", "c")

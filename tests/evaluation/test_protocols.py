@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from keras_dpt import datasets
-from keras_dpt.depth_map import DepthMap
 from keras_dpt.errors import EvaluationError
 from keras_dpt.evaluation import PROTOCOLS, Group, Protocol, get_protocol
 from keras_dpt.evaluation.crops import CROPS
 from keras_dpt.evaluation.measure import measure, seen
 from keras_dpt.evaluation.summary import summarize
-from keras_dpt.label_map import LabelMap
+from keras_dpt.maps.depth_map import DepthMap
+from keras_dpt.maps.label_map import LabelMap
 from keras_dpt.models import segmentation
 
 # Three depths in turn, row by row: 4, 4 and 1 metres, inverse 1/4, 1/4 and 1.

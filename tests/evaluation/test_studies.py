@@ -10,10 +10,10 @@ from PIL import Image
 import keras_dpt
 from keras_dpt import presets
 from keras_dpt.datasets import Source
-from keras_dpt.depth_map import DepthMap
 from keras_dpt.encoders import ENCODERS
 from keras_dpt.errors import EvaluationError
 from keras_dpt.evaluation import studies
+from keras_dpt.maps.depth_map import DepthMap
 
 SIZE = (32, 32)
 

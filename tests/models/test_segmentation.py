@@ -14,13 +14,13 @@ from keras import ops
 
 from keras_dpt import datasets
 from keras_dpt.errors import LabelError
-from keras_dpt.image_converter import DPTImageConverter
-from keras_dpt.label_map import check_class_names, check_palette, default_palette
-from keras_dpt.labelling import label_pixels
 from keras_dpt.losses import SegmentationLoss
+from keras_dpt.maps.label_map import check_class_names, check_palette, default_palette
 from keras_dpt.metrics import MeanIoU, PixelAccuracy
+from keras_dpt.models.image_converter import DPTImageConverter
+from keras_dpt.models.labelling import label_pixels
+from keras_dpt.models.preprocessor import DPTSegmentationPreprocessor
 from keras_dpt.models.segmentation import PAPER_SCALES, DPTSegmentation
-from keras_dpt.preprocessor import DPTSegmentationPreprocessor
 from keras_dpt.presets import preset_names, read_preset
 
 NAMES = ("sky", "road", "car")

@@ -5,7 +5,7 @@ import tiny
 from keras import ops
 
 from keras_dpt.errors import TrainingError
-from keras_dpt.models.task import _Arrays
+from keras_dpt.models.fit import Arrays
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def pairs():
 
 
 def test_arrays_come_in_batches(pairs):
-    batches = _Arrays((*pairs, None), batch_size=4)
+    batches = Arrays((*pairs, None), batch_size=4)
     assert len(batches) == 3
     x, y, sample_weight = batches[2]
     np.testing.assert_array_equal(x, [8, 9])
@@ -29,18 +29,18 @@ def test_arrays_are_shuffled_anew_each_epoch(pairs):
         assert sorted(x) == list(range(10))
         return x.tolist()
 
-    dataset = _Arrays((*pairs, None), batch_size=4, shuffle=True)
+    dataset = Arrays((*pairs, None), batch_size=4, shuffle=True)
     first = epoch(dataset[i] for i in range(3))
     dataset.on_epoch_end()
     second = epoch(dataset[i] for i in range(3))
     assert list(range(10)) != first != second
     keras.utils.set_random_seed(0)  # as the fixture `seed` did
-    dataset = _Arrays((*pairs, None), batch_size=4, shuffle=True)
+    dataset = Arrays((*pairs, None), batch_size=4, shuffle=True)
     assert epoch(dataset[i] for i in range(3)) == first
 
 
 def test_arrays_may_be_tensors(pairs):
-    batches = _Arrays((ops.convert_to_tensor(pairs[1]), None, None), batch_size=4)
+    batches = Arrays((ops.convert_to_tensor(pairs[1]), None, None), batch_size=4)
     np.testing.assert_array_equal(batches[1][0], [8, 10, 12, 14])
 
 
@@ -83,7 +83,7 @@ def test_lengths_and_numbers_that_cannot_be_meant(trained):
     with pytest.raises(TrainingError, match="at least 1; received 0"):
         model.predict(x, batch_size=0)
     with pytest.raises(TrainingError, match="its own targets"):
-        model.evaluate(_Arrays((x, y, None), 2), y)
+        model.evaluate(Arrays((x, y, None), 2), y)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 import keras_dpt
-from keras_dpt.conversion import engine, hf_dpt, isl_org
+from keras_dpt.conversion import engine
+from keras_dpt.conversion.formats import hf_dpt, isl_org
+from keras_dpt.weights.readers import Spec
 
 from . import answers, report
 from .answers import Model
@@ -111,7 +113,7 @@ def load(network, tensors, source="hf_dpt"):
     """Write a Hugging Face state dict into a Keras model, by the rules of a conversion source."""
     if source == "isl_org":
         tensors = isl_state_dict(tensors)
-    specs = {name: engine.Spec(t.shape, str(t.dtype)) for name, t in tensors.items()}
+    specs = {name: Spec(t.shape, str(t.dtype)) for name, t in tensors.items()}
     variables = {variable.path: variable for variable in network.weights}
     task = "depth" if isinstance(network, keras_dpt.DPTDepth) else "segmentation"
     shapes = {path: tuple(variable.shape) for path, variable in variables.items()}

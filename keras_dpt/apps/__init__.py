@@ -1,0 +1,1 @@
+"""Programs on top of the models: depth of videos, and the demo page."""

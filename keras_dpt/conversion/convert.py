@@ -1,0 +1,166 @@
+"""One checkpoint into one keras-hub preset directory, strictly."""
+
+import json
+import logging
+import math
+import shutil
+import uuid
+from pathlib import Path
+
+from keras_dpt import presets
+from keras_dpt.conversion.architecture import differences
+from keras_dpt.conversion.engine import assign, plan
+from keras_dpt.conversion.formats import SOURCES, detect_source
+from keras_dpt.errors import WeightsError
+from keras_dpt.version import __version__
+from keras_dpt.weights.download import check_space, disk_full_explained, progress_bar
+from keras_dpt.weights.originals import located
+from keras_dpt.weights.readers import Checkpoint
+
+logger = logging.getLogger("keras_dpt")
+
+NOTE_UNKNOWN = (
+    "%s (sha256 %s) is the file of no preset. %s, and what its tensors do not tell is as usual for "
+    "its kind; keras_dpt.convert(..., preset=NAME) or `keras-dpt convert --preset NAME` settles it."
+)
+GUESSES = {
+    "depth": "Its output is taken for relative inverse depth",
+    "segmentation": "Its classes get no names",
+}
+
+# Our file in a preset directory: output kind, source, licence.
+CARD = "keras_dpt.json"
+
+
+def convert(source, out, preset=None, progress=True):
+    """Make a keras-hub preset directory of a checkpoint, strictly: all of it fits, or none is kept.
+
+    The architecture is read from the tensors. What they do not tell (a metric model's constants,
+    the formula of weight standardisation, the geometry of images) comes from `preset`; else from
+    the preset whose official file this is, by its sha256; else from a Hugging Face config beside
+    the weights; else it is as the kind of checkpoint usually has it.
+
+    Args:
+        source: a `.pt` or `.safetensors` file, a Hugging Face directory or `hf://user/repository`,
+            or a preset's name.
+        out: the directory to make; it may exist if it is empty.
+        preset: name of the preset that settles what the tensors do not tell.
+        progress: show progress bars.
+
+    Returns: `out` as a `Path`, ready for `from_preset` and `keras_hub.upload_preset`.
+    Raises:
+        ValueError: there is no such preset.
+        WeightsError: the source can't be had, read or converted, or `out` is in use.
+
+    Example: `keras_dpt.convert("dpt_hybrid_kitti-cb926ef4.pt", "kitti_preset")`
+    """
+    out = Path(out)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise WeightsError(f"{out} exists and is not an empty directory; name another one.")
+    if preset is not None:
+        presets.read_preset(preset)
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with located(source, progress) as (path, address, name):
+            partial.mkdir(parents=True)
+            with disk_full_explained(partial.parent):
+                _convert(Checkpoint(path), partial, address, preset or name, progress)
+            if out.is_dir():
+                out.rmdir()
+            partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def _convert(checkpoint, folder, address, name, progress):
+    """Write the preset directory of a checkpoint; `name` is the preset that it is of, if known."""
+    kind = detect_source(checkpoint.specs)
+    source = SOURCES[kind]
+    sha256 = checkpoint.sha256()
+    name = name or _preset_with(sha256)
+    architecture = source.config_from(checkpoint.specs, checkpoint.hf_config)
+    task = "segmentation" if "num_classes" in architecture["task_config"] else "depth"
+    if name is not None:
+        preset = presets.read_preset(name)
+        parts = ("encoder", "encoder_config") if source.fresh else tuple(architecture)
+        told = {part: architecture[part] for part in parts}
+        if lines := differences(told, preset["architecture"]):
+            raise WeightsError(f"{address} is not of preset {name!r}:\n  " + "\n  ".join(lines))
+    else:
+        preset = {
+            "task": task,
+            "architecture": architecture,
+            "image": source.image_from(architecture, checkpoint.hf_image),
+            "output": _output(architecture["task_config"], checkpoint.hf_config),
+        }
+        if checkpoint.hf_config is None and not source.fresh:
+            logger.warning(NOTE_UNKNOWN, address, sha256, GUESSES[task])
+    if source.fresh:
+        logger.warning("%s has an encoder only: the decoder is random, train it first.", address)
+
+    model = _build(preset)
+    variables = {variable.path: variable for variable in model.weights}
+    if len(variables) < len(model.weights):
+        raise WeightsError(
+            "Two variables of the network have one path: no rule can tell them apart."
+        )
+    shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
+    writes = plan(shapes, source, checkpoint.specs, _unbuilt(preset["architecture"]))
+    check_space(folder, 4 * sum(math.prod(shape) for shape in shapes.values()))
+    with progress_bar(progress, iterable=writes, desc="Converting", unit=" variables") as bar:
+        assign(bar, checkpoint.read, variables)
+    model.save_to_preset(str(folder))
+
+    card = {
+        "preset": name,
+        "task": task,
+        "output": preset["output"],
+        "parameters": model.count_params(),
+        "weights": "encoder_only" if source.fresh else "complete",
+        "source": {"address": address, "format": kind, "sha256": sha256},
+        "converted_by": f"keras_dpt {__version__}",
+    }
+    for key in ("weights_license", "license_evidence", "training_data", "notes"):
+        card[key] = preset.get(key)
+    text = json.dumps(card, indent=2, ensure_ascii=False)
+    (folder / CARD).write_text(text + "\n", encoding="utf-8")
+
+
+def _output(task_config, hf_config):
+    """What the output of a network that is no preset's means, see `presets.read_preset`."""
+    if "num_classes" not in task_config:
+        return {"kind": task_config["kind"], "unit": None}
+    output = {"kind": "labels", "unit": None}
+    names = (hf_config or {}).get("id2label", {})
+    if len(set(names.values())) == task_config["num_classes"]:
+        output["class_names"] = [names[key] for key in sorted(names, key=int)]
+    return output
+
+
+def _build(preset):
+    """The network of a preset, in float32 whatever the global policy is."""
+    from keras_dpt.models.depth import DPTDepth
+    from keras_dpt.models.segmentation import DPTSegmentation
+
+    task = {"depth": DPTDepth, "segmentation": DPTSegmentation}[preset["task"]]
+    try:
+        return task.from_architecture(preset, dtype="float32")
+    except ValueError as error:
+        raise WeightsError(f"No network can be built like this: {error}") from error
+
+
+def _unbuilt(architecture):
+    """Blocks that our encoders leave out, `{pattern of variable paths: reason}`."""
+    config = architecture["encoder_config"]
+    blocks = range(config["out_indices"][-1] + 1, config["num_layers"])
+    return {f"block_{i}/": "after the last tap" for i in blocks}
+
+
+def _preset_with(sha256):
+    """Name of the preset that has a source of this hash, or `None`."""
+    for name in presets.preset_names():
+        for source in presets.read_preset(name).get("sources", ()):
+            if source["sha256_prefix"] and sha256.startswith(source["sha256_prefix"]):
+                return name
+    return None

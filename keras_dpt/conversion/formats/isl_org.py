@@ -1,0 +1,96 @@
+"""Names in the `.pt` files of the authors, isl-org/DPT and isl-org/MiDaS."""
+
+from functools import partial
+
+from keras_dpt.conversion.architecture import original_image, read_architecture, shapes_of
+from keras_dpt.conversion.engine import Rule, Source, norm, to_keras, translate, weights
+from keras_dpt.conversion.formats.vit_imagenet import timm_rules
+
+STAGE = "pretrained.model.patch_embed.backbone.stages.{s}.blocks.{j}"
+OURS = "stage_{s}_block_{j}"
+UNIT = "scratch.refinenet{n}.resConfUnit{m}"
+
+
+def token_half(weight):
+    """The part of a `(D, 2D)` readout matrix that meets the patch token: `(D, D)`, transposed."""
+    return to_keras(weight[:, : weight.shape[1] // 2])
+
+
+def class_token_half(weight):
+    """The part of a `(D, 2D)` readout matrix that meets the class token: `(D, D)`, transposed."""
+    return to_keras(weight[:, weight.shape[1] // 2 :])
+
+
+def readout_rules(project):
+    """Rules for the one matrix of a readout, `project`, that we keep as its two halves."""
+    return (
+        Rule("read_{n}/token/kernel", (f"{project}.weight",), token_half),
+        Rule("read_{n}/readout/kernel", (f"{project}.weight",), class_token_half),
+        Rule("read_{n}/readout/bias", (f"{project}.bias",)),
+    )
+
+
+def segmentation_head_rules(layer, module):
+    """Rules for one of our `SegmentationHead`s from a sequence that has its layers."""
+    return (
+        *weights(f"{layer}/conv1", f"{module}.0"),
+        *norm(f"{layer}/norm", f"{module}.1"),
+        *weights(f"{layer}/conv2", f"{module}.4"),  # 2 and 3 are ReLU and dropout
+    )
+
+
+BODY = (
+    *timm_rules("pretrained.model."),
+    # The hybrid's ResNet
+    *weights("stem/conv", "pretrained.model.patch_embed.backbone.stem.conv"),
+    *norm("stem/norm", "pretrained.model.patch_embed.backbone.stem.norm"),
+    *weights(OURS + "/conv{k}", STAGE + ".conv{k}"),
+    *norm(OURS + "/norm{k}", STAGE + ".norm{k}"),
+    *weights(OURS + "/downsample_conv", STAGE + ".downsample.conv"),
+    *norm(OURS + "/downsample_norm", STAGE + ".downsample.norm"),
+    # Decoder
+    *readout_rules("pretrained.act_postprocess{n}.0.project.0"),
+    *weights("reassemble_{n}/projection", "pretrained.act_postprocess{n}.3"),
+    *weights("reassemble_{n}/resize", "pretrained.act_postprocess{n}.4"),
+    *weights("fusion_input_{n}", "scratch.layer{n}_rn"),
+    *weights("fusion_{n}/residual_unit{m}/conv{k}", UNIT + ".conv{k}"),
+    *norm("fusion_{n}/residual_unit{m}/norm{k}", UNIT + ".bn{k}"),
+    *weights("fusion_{n}/projection", "scratch.refinenet{n}.out_conv"),
+)
+
+DEPTH_HEAD = (  # layers 1, 3 and 5 of the sequence are the upsampling and activations
+    *weights("depth_head/conv1", "scratch.output_conv.0"),
+    *weights("depth_head/conv2", "scratch.output_conv.2"),
+    *weights("depth_head/conv3", "scratch.output_conv.4"),
+)
+
+SEGMENTATION_HEADS = (
+    *segmentation_head_rules("segmentation_head", "scratch.output_conv"),
+    *segmentation_head_rules("auxiliary_head", "auxlayer"),
+)
+
+IGNORE = {
+    r"pretrained\.model\.head\.": "ImageNet classifier",
+    r"pretrained\.model\.norm\.": "final norm, after the last tap",
+    r"scratch\.refinenet4\.resConfUnit1\.": "the deepest fusion has no skip to refine",
+    r".*\.num_batches_tracked$": "counter of PyTorch's batch normalisation",
+}
+
+
+def config_from(rules, specs, hf_config=None):
+    """The architecture that the tensors show; see `keras_dpt.conversion.architecture`.
+
+    Raises: WeightsError: too little is there to tell.
+    """
+    writes, _ = translate(rules, IGNORE, specs)
+    untold = {"layer_norm_epsilon": 1e-6, "weight_standardization": "std"}
+    return read_architecture(shapes_of(writes), **untold)
+
+
+def _source(*marks, rules):
+    return Source(marks, rules, IGNORE, partial(config_from, rules), original_image)
+
+
+DEPTH = _source("pretrained.", rules=BODY + DEPTH_HEAD)
+# The second tensor of its head is a batch normalisation's, that of a depth head is a convolution.
+SEGMENTATION = _source("pretrained.", "scratch.output_conv.1.", rules=BODY + SEGMENTATION_HEADS)

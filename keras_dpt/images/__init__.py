@@ -1,0 +1,1 @@
+"""Images as arrays: read, found, written and resized, without Keras."""

@@ -1,0 +1,309 @@
+"""Images in and out: find them, read them, write them. NumPy and Pillow only, no Keras."""
+
+import glob
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from keras_dpt.errors import ImageError
+from keras_dpt.files import written_whole
+
+# fmt: off
+IMAGE_SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
+    ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+)
+# fmt: on
+# Of zlib's 9 levels: a depth map takes a quarter of the default level's time and 6 % more room.
+PNG_COMPRESSION = 2
+
+# Floats a little outside [0, 1], as resizing or colour conversion leave them, are clipped.
+_FLOAT_TOLERANCE = 1e-3
+
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Python's warning filters belong to the whole process, so threads take turns changing them.
+_warning_filters = threading.Lock()
+
+
+@contextmanager
+def without_pillow_warnings() -> Iterator[None]:
+    """Silence what Pillow says of big pictures and odd metadata; its errors still come through."""
+    with _warning_filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_image(source: "str | os.PathLike | Image.Image | np.ndarray") -> np.ndarray:
+    """Read one picture as RGB.
+
+    | source                                   | becomes                                       |
+    |------------------------------------------|-----------------------------------------------|
+    | path, PIL image                          | uint8, turned upright by its EXIF orientation |
+    | 16-bit grey file, `I;16` PIL image       | float32, value / 257                          |
+    | 16-bit colour file                       | uint8, the high bytes (all Pillow decodes)    |
+    | float file (TIFF), `F` PIL image         | float32, value * 255; must be in [0, 1]       |
+    | array uint8, or other integers in 0..255 | uint8                                         |
+    | array uint16                             | float32, value / 257                          |
+    | array bool                               | uint8, 0 or 255                               |
+    | array float in [0, 1]                    | float32, value * 255                          |
+
+    Grey is repeated over the three channels. Alpha is dropped, not composited, so transparent
+    pixels show the colour stored beneath, as upstream and `Image.convert("RGB")` do. An animation
+    gives its first frame. Colour profiles are ignored.
+
+    Args:
+        source: a path, a PIL image, or an array (or anything NumPy makes one of, such as a CPU
+            tensor) of shape `(H, W)`, `(H, W, 1)`, `(H, W, 3)` RGB or `(H, W, 4)` RGBA.
+
+    Returns:
+        `(H, W, 3)` uint8 or float32, always in 0..255. It may share memory with a given array.
+
+    Raises:
+        ImageError: missing, empty, damaged or unknown file; more pixels than twice
+            `PIL.Image.MAX_IMAGE_PIXELS` (some 179 million); an array of another shape, dtype or
+            range, or with values that are not finite. The message names the source.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _read_file(Path(source))
+    if isinstance(source, Image.Image):
+        filename = getattr(source, "filename", "")
+        return _decode(source, str(filename) or f"PIL image of mode {source.mode}")
+    if isinstance(source, (list, tuple)) or not hasattr(source, "__array__"):
+        raise ImageError(
+            f"A picture is a path, a PIL image or an array, not a {type(source).__name__}."
+        )
+    try:
+        array = np.asarray(source)
+    except Exception as error:
+        raise ImageError(
+            f"{type(source).__name__} cannot be turned into a NumPy array ({error}). "
+            "Move it to the CPU and detach it first."
+        ) from error
+    return _array_to_rgb(array, f"array of shape {array.shape} and dtype {array.dtype}")
+
+
+def write_picture(picture: Image.Image, path: str | os.PathLike) -> None:
+    """Write a picture as a PNG file, which appears complete or not at all.
+
+    Raises: ImageError: no such folder, or the system refuses to write.
+    """
+    with written_whole(Path(path), ImageError) as file:
+        picture.save(file, format="PNG", compress_level=PNG_COMPRESSION)
+
+
+def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
+    """List the picture files that files, folders and patterns stand for.
+
+    A folder gives the pictures in it and in its subfolders, sorted, known by their suffix
+    (`IMAGE_SUFFIXES`); hidden files and folders are skipped. A pattern (`*`, `?`, `[...]`, `**`)
+    gives the pictures and folders that it matches, in the same way. Any other name is kept as it
+    is, whatever its suffix and even if it is missing: `read_image` says so when its turn comes,
+    and the other pictures need not suffer.
+
+    Args:
+        paths: names of files and folders, or patterns; a single one is fine too.
+
+    Returns:
+        The files, in the order of `paths`, each once.
+
+    Raises:
+        ImageError: a folder or pattern without a picture, or no path at all.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    if not paths:
+        raise ImageError("No picture was named; give files, folders or patterns.")
+    found: dict[str, Path] = {}
+    for given in paths:
+        path = Path(given)
+        if not str(given):  # an unset shell variable must not mean the current folder
+            raise ImageError("A picture's name is empty.")
+        if os.path.isdir(path):
+            files = _images_below(path)
+            where = f"The folder {path} holds"
+        elif glob.has_magic(str(given)) and not os.path.exists(path):
+            files = []
+            for match in map(Path, sorted(glob.glob(str(given), recursive=True))):
+                if match.is_dir():
+                    files += _images_below(match)
+                elif _has_image_suffix(match):
+                    files.append(match)
+            where = f"The pattern {given} matches"
+        else:
+            files = [path]
+        if not files:
+            raise ImageError(
+                f"{where} no picture. Pictures are known by their suffix "
+                f"({', '.join(IMAGE_SUFFIXES)}); name a file itself to read any other."
+            )
+        for file in files:
+            found.setdefault(os.path.abspath(file), file)
+    return list(found.values())
+
+
+def _read_file(path: Path) -> np.ndarray:
+    try:
+        stat = path.stat()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder. Name a picture file in it.")
+    if not path.is_file():
+        raise ImageError(f"{path} is not a regular file. Copy the picture into one first.")
+    if stat.st_size == 0:
+        raise ImageError(f"{path} is empty (0 bytes). Copy or download it again.")
+    try:
+        with without_pillow_warnings():
+            image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{path} has too many pixels: {str(error).rstrip('.')}. Shrink it, or raise "
+            "PIL.Image.MAX_IMAGE_PIXELS if you trust the file and have the memory."
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{path} is not a picture in a format that Pillow can read, whatever its name says. "
+            "Convert it to PNG or JPEG."
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        if getattr(error, "errno", None):  # from the system, not from a decoder
+            raise _unreadable(path, error) from error
+        raise _damaged(str(path), error) from error
+    with image:
+        return _decode(image, str(path))
+
+
+def _decode(image: Image.Image, name: str) -> np.ndarray:
+    """Any PIL image, loaded or not, to `(H, W, 3)`; it is left as it was."""
+    try:
+        if 0 in image.size:
+            raise ImageError(f"{name} has no pixels (size {image.size}).")
+        if image.mode == "LAB":
+            # Pillow would copy L, a, b into R, G, B.
+            raise ImageError(f"{name} is in CIE Lab colours. Convert it to RGB first.")
+        image.load()
+        is_16_bit = image.mode.startswith("I;16") or (
+            image.mode == "I" and image.format in ("PNG", "PPM")
+        )
+        image = _upright(image)
+        if is_16_bit:
+            return _array_to_rgb(np.asarray(image).astype(np.uint16), name)
+        if image.mode in ("I", "F"):
+            return _array_to_rgb(np.asarray(image), f"{name} (mode {image.mode})")
+        if image.mode in ("P", "PA"):
+            image = image.convert("RGBA")  # straight to RGB, Pillow may warn of transparency
+        elif image.mode == "La":
+            image = image.convert("LA")
+        return np.array(image.convert("RGB"))
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly any type on damaged data
+        raise _damaged(name, error) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        with without_pillow_warnings():
+            orientation = image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # unreadable metadata is no reason to refuse good pixels
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _unreadable(path: Path, error: Exception) -> ImageError:
+    hint = missing_hint(path) if isinstance(error, FileNotFoundError) else ""
+    reason = getattr(error, "strerror", None) or error
+    return ImageError(f"{path} cannot be read: {reason}.{hint}")
+
+
+def missing_hint(path: Path) -> str:
+    """What to do about a file that is not there."""
+    if path.parts[0].lower() in ("http:", "https:"):  # `Path` has made one slash of two
+        return " It is an address: download it first, and give the file."
+    return " Check the name."
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(
+        f"{name} cannot be decoded ({error}). It is damaged or cut off: copy or download it again, "
+        "or re-save it as PNG or JPEG."
+    )
+
+
+def _array_to_rgb(array: np.ndarray, name: str) -> np.ndarray:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
+        hint = ""
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            hint = " Move the channels last: array.transpose(1, 2, 0)."
+        elif array.ndim == 4:
+            hint = " Pass the pictures of a batch one by one, as a list."
+        raise ImageError(f"{name}: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).{hint}")
+    if array.size == 0:
+        raise ImageError(f"{name}: it has no pixels.")
+    array = array[..., :3]
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        array = array.astype(np.float32) / np.float32(257)  # 65535 = 257 * 255
+    elif array.dtype.kind in "iu":
+        low, high = array.min(), array.max()
+        if low < 0 or high > 255:
+            raise ImageError(
+                f"{name}: integers must be in 0..255, got {low}..{high}. "
+                "Convert 16-bit values to uint16, which is scaled."
+            )
+        array = array.astype(np.uint8, copy=False)
+    elif array.dtype.kind == "f":
+        array = _scale_floats(array, name)
+    else:
+        raise ImageError(
+            f"{name}: pixels cannot be {array.dtype}. Pass uint8 in 0..255 or float32 in 0..1."
+        )
+    if array.shape[-1] == 1:
+        array = np.repeat(array, 3, axis=-1)
+    return np.ascontiguousarray(array)
+
+
+def _scale_floats(array: np.ndarray, name: str) -> np.ndarray:
+    low, high = array.min(), array.max()  # either one is NaN if any value is
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = int(np.count_nonzero(~np.isfinite(array)))
+        raise ImageError(f"{name}: {bad} of {array.size} values are NaN or infinite. Replace them.")
+    if low < -_FLOAT_TOLERANCE or high > 1 + _FLOAT_TOLERANCE:
+        raise ImageError(
+            f"{name}: floats must be in 0..1, got {low:.6g}..{high:.6g}. "
+            "Pass uint8 in 0..255, or floats divided to 0..1."
+        )
+    return np.clip(array.astype(np.float32), 0, 1) * np.float32(255)
+
+
+def _images_below(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    return sorted(filter(_has_image_suffix, found))
+
+
+def _has_image_suffix(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES

@@ -1,0 +1,1 @@
+"""From whatever `from_preset` takes to a local preset directory."""

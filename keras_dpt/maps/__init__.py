@@ -1,0 +1,1 @@
+"""What users get back: depth maps, label maps and points. NumPy only."""

@@ -1,0 +1,160 @@
+"""Pixels to network input: the size rule of DPT and the only mean and standard deviation."""
+
+import keras
+import keras_hub
+import numpy as np
+from keras import ops
+
+from keras_dpt import presets
+from keras_dpt.images.resizing import RESIZE_METHODS, resize
+from keras_dpt.models.backbone import DPTBackbone
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class DPTImageConverter(keras_hub.layers.ImageConverter):
+    """Resize images to sides that the network takes and normalise them.
+
+    The same NumPy code runs eagerly and inside `tf.data`, so both give the same numbers.
+
+    Args:
+        image_size: `(height, width)` to aim at, or `None` to leave the size alone.
+        keep_aspect_ratio: scale both sides by the one factor, of the two that would reach
+            `image_size`, which is closer to 1; else each side by its own.
+        multiple_of: sides are rounded to the nearest multiple of this.
+        resize: "bicubic" (OpenCV's, a = -0.75, no antialiasing, as the original's scripts), or
+            "bicubic_antialias" or "bilinear_antialias" (Pillow's on 8-bit pixels, as
+            transformers' processor).
+        mean, std: pixels, divided by 255, become `(x - mean) / std`. Numbers, or one per channel.
+
+    Inputs: `(H, W, 3)` or `(B, H, W, 3)`, 0 to 255, integer or float.
+    Returns: float32 of the same rank.
+    Raises: ValueError: floats that all lie in [0, 1] where 0 to 255 is expected.
+    Source: isl-org/DPT `dpt/transforms.py`, `Resize` (method "minimal") and `NormalizeImage`.
+    """
+
+    backbone_cls = DPTBackbone  # by it keras-hub finds the image converter of a preset
+
+    def __init__(
+        self,
+        image_size=(384, 384),
+        keep_aspect_ratio=True,
+        multiple_of=32,
+        resize="bicubic",
+        mean=0.5,
+        std=0.5,
+        **kwargs,
+    ):
+        if resize not in RESIZE_METHODS:
+            raise ValueError(f"`resize` has to be one of {RESIZE_METHODS}; received {resize!r}.")
+        for name in (
+            "scale",
+            "offset",
+            "interpolation",
+            "antialias",
+            "crop_to_aspect_ratio",
+            "pad_to_aspect_ratio",
+            "bounding_box_format",
+            "data_format",
+        ):
+            kwargs.pop(name, None)  # the base class's words for what is said above
+        super().__init__(image_size=image_size, data_format="channels_last", **kwargs)
+        self.resizing.built = True  # it only keeps `image_size` and is never called
+        self.keep_aspect_ratio = keep_aspect_ratio
+        self.multiple_of = multiple_of
+        self.resize = resize
+        self.mean = mean
+        self.std = std
+
+    def target_size(self, height, width, scale=1.0):
+        """The `(height, width)` that an image of `height` x `width` pixels is resized to.
+
+        `scale` enlarges that before it is rounded to multiples.
+        """
+        if self.image_size is None:
+            if scale == 1:
+                return height, width
+            scales = 1.0, 1.0
+        else:
+            scales = self.image_size[0] / height, self.image_size[1] / width
+        if self.keep_aspect_ratio:
+            scales = (min(scales, key=lambda scale: abs(1 - scale)),) * 2
+        return tuple(
+            max(self.multiple_of, self.multiple_of * round(scale * s * side / self.multiple_of))
+            for s, side in zip(scales, (height, width), strict=True)
+        )
+
+    def convert(self, image, scale=1.0):
+        """Resize and normalise one `(H, W, 3)` NumPy image; returns float32 `(h, w, 3)`."""
+        image = resize(image, self.target_size(*image.shape[:2], scale), self.resize)
+        image = np.asarray(image, "float32") / 255
+        return (image - np.asarray(self.mean, "float32")) / np.asarray(self.std, "float32")
+
+    def call(self, inputs):
+        if self._use_tf_workflow():
+            return self._call_in_graph(inputs)
+        images = [ops.convert_to_numpy(x) for x in inputs] if _is_list(inputs) else _numpy(inputs)
+        if _is_list(images) or images.ndim == 4:
+            _check_range(images)
+            return ops.convert_to_tensor(np.stack([self.convert(x) for x in images]))
+        _check_range([images])
+        return ops.convert_to_tensor(self.convert(images))
+
+    def _call_in_graph(self, inputs):
+        import tensorflow as tf
+
+        def convert(x):
+            _check_range(x if x.ndim == 4 else [x])
+            return np.stack([self.convert(y) for y in x]) if x.ndim == 4 else self.convert(x)
+
+        outputs = tf.numpy_function(convert, [inputs], tf.float32)
+        static = inputs.shape.as_list()
+        size = (None, None) if None in static[-3:-1] else self.target_size(*static[-3:-1])
+        outputs.set_shape([*static[:-3], *size, 3])
+        return outputs
+
+    @classmethod
+    def from_preset(cls, preset, **kwargs):
+        """The converter of a preset: one of ours by name, without network, or any keras-hub preset.
+
+        Args: preset: name, directory or handle. **kwargs: override constructor arguments.
+        """
+        if preset in presets.preset_names():
+            return cls(**presets.read_preset(preset)["image"] | kwargs)
+        return super().from_preset(preset, **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        for name in (
+            "scale",
+            "offset",
+            "interpolation",
+            "antialias",
+            "crop_to_aspect_ratio",
+            "pad_to_aspect_ratio",
+            "bounding_box_format",
+        ):
+            config.pop(name)
+        return config | {
+            "keep_aspect_ratio": self.keep_aspect_ratio,
+            "multiple_of": self.multiple_of,
+            "resize": self.resize,
+            "mean": self.mean,
+            "std": self.std,
+        }
+
+
+def _is_list(x):
+    return isinstance(x, list | tuple)
+
+
+def _numpy(x):
+    return x if isinstance(x, np.ndarray) else ops.convert_to_numpy(x)
+
+
+def _check_range(images):
+    for image in images:
+        if np.issubdtype(image.dtype, np.floating) and 0 < image.max(initial=0) <= 1:
+            raise ValueError(
+                "Images have to hold pixel values from 0 to 255; received floats between "
+                f"{image.min():.3g} and {image.max():.3g}. Multiply them by 255."
+            )

@@ -1,0 +1,62 @@
+"""The keras-hub preprocessors of the tasks: images by the converter, targets beside them."""
+
+import keras
+import keras_hub
+
+from keras_dpt import presets
+from keras_dpt.models.backbone import DPTBackbone
+from keras_dpt.models.image_converter import DPTImageConverter
+
+
+class _Preprocessor:
+    """Mixin before a keras-hub preprocessor: finds our presets by name, without network."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # While a part of a task counts as unbuilt, JAX runs it once more, eagerly, per prediction.
+        self.built = True
+
+    @classmethod
+    def from_preset(cls, preset, *args, **kwargs):
+        """The preprocessor of a preset: one of ours by name, or any keras-hub preset."""
+        if preset in presets.preset_names():
+            kwargs.setdefault("image_converter", DPTImageConverter.from_preset(preset))
+            return cls(**kwargs)
+        return super().from_preset(preset, *args, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class DPTDepthPreprocessor(_Preprocessor, keras_hub.models.DepthEstimatorPreprocessor):
+    """Converts images for `DPTDepth`; `fit`, `evaluate` and `predict` apply it by themselves.
+
+    Targets and sample weights pass through unaltered: they have to be of the size that images have
+    *after* conversion. Set `model.preprocessor.image_size` to the size that yours have, or
+    `model.preprocessor = None` to feed images that are normalised already.
+
+    Args:
+        image_converter: a `DPTImageConverter`.
+
+    Inputs: `x` images `(B, H, W, 3)`, 0 to 255; optionally `y` and `sample_weight`.
+    """
+
+    backbone_cls = DPTBackbone
+    image_converter_cls = DPTImageConverter
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class DPTSegmentationPreprocessor(_Preprocessor, keras_hub.models.ImageSegmenterPreprocessor):
+    """Converts images for `DPTSegmentation`; `fit`, `evaluate` and `predict` apply it themselves.
+
+    Labels and sample weights pass through unaltered: loss and metrics resize logits to the labels'
+    size where it differs from the images' after conversion. Set `model.preprocessor.image_size` to
+    the size that your images have, or `model.preprocessor = None` to feed images that are
+    normalised already.
+
+    Args:
+        image_converter: a `DPTImageConverter`.
+
+    Inputs: `x` images `(B, H, W, 3)`, 0 to 255; optionally `y` and `sample_weight`.
+    """
+
+    backbone_cls = DPTBackbone
+    image_converter_cls = DPTImageConverter

@@ -1,0 +1,119 @@
+"""From relative to metric depth: scale and shift of the training set, baked into the model."""
+
+import numpy as np
+
+from keras_dpt.errors import DepthError, TrainingError
+from keras_dpt.losses.depth import ScaleInvariantLogLoss
+from keras_dpt.maps.alignment import align_scale_shift
+
+
+def to_metric(model, data, method="least_squares", batch_size=8):
+    """Make a metric model of a relative one, ready to be fine-tuned.
+
+    As in the paper: the relative model's prediction for each training sample is aligned to the
+    truth in inverse depth, and the averages of scale and shift over all samples become those of the
+    metric model. Its weights are the relative one's; its loss, when compiled, is
+    `ScaleInvariantLogLoss`. Save it as any other with `save_to_preset`.
+
+    The head's zeros are never nearer than the farthest truth, nor, with a negative average shift,
+    behind infinity: where they would be, they become that farthest truth, and the bias of the
+    head's last convolution takes up the difference, which changes no depth but those beyond.
+
+    Args:
+        model: a `DPTDepth` of kind "relative_inverse_depth"; it shares its backbone with the
+            result.
+        data: a `keras_dpt.datasets.Source` of metric depth; or batches `(image, depth)` or
+            `(image, depth, sample_weight)` such as `Batches(target="depth", augment=False)`:
+            images `(B, H, W, 3)` from 0 to 255, depth `(B, H, W)` or `(B, H, W, 1)` in metres,
+            weights like depth. Pixels count where depth is finite and above 0 and weight above 0.
+        method: of the alignment, see `keras_dpt.align_scale_shift`.
+        batch_size: images that go through the network at once.
+
+    Returns: a `DPTDepth` of kind "metric_depth".
+    Raises: TrainingError: (a ValueError) the model is metric already; not one sample can be
+        aligned; or on average larger predictions are farther away.
+    Source: Ranftl et al. 2021 (arXiv 2103.13413), section 4.1, "Fine-tuning on small datasets".
+    """
+    if model.kind != "relative_inverse_depth":
+        raise TrainingError(f"Only relative models become metric; this one is {model.kind}.")
+    fits, farthest, problem = [], 0.0, "there are no samples"
+    for samples in _chunks(_samples(data), batch_size):
+        predictions = model.predict_images([image for image, _, _ in samples], batch_size)
+        for prediction, (_, depth, valid) in zip(predictions, samples, strict=True):
+            inverse = np.divide(1, depth, out=np.zeros(depth.shape), where=valid)
+            try:
+                fits.append(align_scale_shift(prediction.values, inverse, valid, method))
+            except DepthError as error:  # hardly any truth, say: the others decide
+                problem = str(error)
+            else:
+                farthest = max(farthest, float(depth[valid].max()))
+    if not fits:
+        raise TrainingError(f"Nothing to align the model to: {problem}")
+    scale, shift = (float(x) for x in np.mean(fits, axis=0))
+    if scale <= 0:
+        raise TrainingError(
+            f"The average scale is {scale:.3g}: what this model calls near is far in these data. "
+            "Train it on them as a relative model first."
+        )
+    return _metric_model(model, scale, shift, farthest)
+
+
+def fit_metric(model, batches, alignment_data=None, learning_rate=None, **fit_options):
+    """Fine-tune a relative model to metric depth in one call: `to_metric`, then `fit`.
+
+    Args:
+        model: a `DPTDepth` of kind "relative_inverse_depth".
+        batches: training data, `(image, depth in metres[, sample_weight])`, whatever `fit` takes;
+            of the size that `model.preprocessor.image_size` says.
+        alignment_data: what `to_metric` takes; `batches` themselves if they are indexable and this
+            is not given. Better not augmented: stretching a picture is no change of its depth.
+        learning_rate: as in `DPTDepth.compile`.
+        **fit_options: as in `keras.Model.fit`, such as `epochs`, `validation_data`, `callbacks`.
+
+    Returns: the trained `DPTDepth` of kind "metric_depth"; its `history` is `fit`'s. The loss was
+        the root of the scale-invariant log loss with a variance focus of 0.85.
+    Raises: TrainingError: (a ValueError) as in `to_metric`.
+    """
+    metric = to_metric(model, batches if alignment_data is None else alignment_data)
+    metric.compile(loss=ScaleInvariantLogLoss(0.85, root=True), learning_rate=learning_rate)
+    metric.fit(batches, **fit_options)
+    return metric
+
+
+def _metric_model(model, scale, shift, farthest):
+    lift = 0.0 if 0 < shift <= 1 / farthest else shift - 1 / farthest
+    config = model.get_config() | {"backbone": model.backbone, "preprocessor": model.preprocessor}
+    config |= {"kind": "metric_depth", "scale": scale, "shift": shift - lift}
+    metric = type(model)(**config)
+    metric.head.set_weights(model.head.get_weights())
+    metric.head.conv3.bias.assign_add([lift / scale])
+    return metric
+
+
+def _samples(data):
+    """`(image uint8, depth, valid)` of each sample of a source or of batches."""
+    if hasattr(data, "ids"):
+        if data.kind != "metric_depth":
+            raise TrainingError(f"{data.name} holds {data.kind}; metric depth is needed.")
+        yield from data
+        return
+    for i in range(len(data)):
+        images, depths, *weights = data[i]
+        depths = np.asarray(depths).reshape(images.shape[:3])
+        with np.errstate(invalid="ignore"):
+            valid = np.isfinite(depths) & (depths > 0)
+        if weights:
+            valid &= np.asarray(weights[0]).reshape(valid.shape) > 0
+        images = np.clip(np.rint(images), 0, 255).astype("uint8")
+        yield from zip(images, depths, valid, strict=True)
+
+
+def _chunks(samples, size):
+    chunk = []
+    for sample in samples:
+        chunk.append(sample)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,97 @@
+"""Official files: where they are kept, and how they get there."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from keras_dpt import presets
+from keras_dpt.errors import WeightsError
+from keras_dpt.weights.download import download, download_from_hub, sha256_of
+from keras_dpt.weights.readers import HF_FILES, read_json, require_torch
+
+
+def cache_directory():
+    """Where downloads and converted presets are kept."""
+    return Path(os.environ.get("KERAS_DPT_CACHE") or "~/.cache/keras_dpt").expanduser()
+
+
+@contextmanager
+def located(source, progress=True):
+    """A context in which a source is on this machine; a file fetched for it goes when it succeeds.
+
+    Args:
+        source: a preset's name, a path, or `hf://user/repository`.
+        progress: show progress bars.
+
+    Yields: path, address that it came from, name of the preset it is of or `None`.
+    Raises: ValueError, WeightsError: as `preset_directory`.
+    """
+    source = os.fspath(source)
+    if source in presets.preset_names():
+        path, address, is_ours = _fetch_preset(source, progress)
+        yield path, address, source
+        if is_ours:
+            path.unlink()
+    elif source.startswith("hf://"):
+        folder = _fetch_repository(source.removeprefix("hf://"))
+        yield folder, f"{source}@{folder.name}", None
+    else:
+        yield Path(source).expanduser(), Path(source).name, None
+
+
+def _fetch_preset(name, progress):
+    """Path, address and "downloaded by us" of the first of a preset's sources that can be had."""
+    sources = presets.read_preset(name)["sources"]
+    for source in sources:
+        file = _placed(source)
+        if file.is_file():
+            prefix, found = source["sha256_prefix"], sha256_of(file)
+            if not found.startswith(prefix or ""):
+                raise WeightsError(
+                    f"{file} has sha256 {found}; it should start with {prefix}. Put the right file "
+                    f"there, from {presets.source_address(source)}, or delete it."
+                )
+            return file, presets.source_address(source), False
+    failures = []
+    for source in sources:
+        address = presets.source_address(source)
+        try:
+            if "repo" in source:
+                return download_from_hub(source["repo"], source["file"]), address, False
+            require_torch(address)
+            file = download(address, _placed(source), source["sha256_prefix"], progress)
+            return file, address, True
+        except WeightsError as error:
+            failures.append(str(error))
+    places = [f"{presets.source_address(source)} at {_placed(source)}" for source in sources]
+    raise WeightsError(
+        f"The weights of {name!r} are not in {cache_directory()} and can't be fetched.\n  "
+        + "\n  ".join(failures)
+        + "\nTo do without the network, put\n  "
+        + "\n  or ".join(places)
+    )
+
+
+def _placed(source):
+    """Where a source's file goes, by download or by hand."""
+    if "url" in source:
+        name = source["url"].rpartition("/")[2]
+    else:
+        name = f"{source['repo']}/{source['file']}".replace("/", "--")
+    return cache_directory() / "downloads" / name
+
+
+def _fetch_repository(repo):
+    """The hub cache's directory of a repository, with config and weights in it."""
+    config = download_from_hub(repo, "config.json")
+    download_from_hub(repo, "preprocessor_config.json", optional=True)
+    for name in HF_FILES:
+        file = download_from_hub(repo, name, optional=True)
+        if file is not None:
+            break
+    else:
+        raise WeightsError(f"hf://{repo} has none of {', '.join(HF_FILES)}.")
+    if file.name.endswith(".index.json"):
+        for name in sorted(set(read_json(file)["weight_map"].values())):
+            download_from_hub(repo, name)
+    return config.parent
