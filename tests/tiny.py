@@ -38,7 +38,7 @@ def backbone(image_encoder="ViTEncoder", **overrides):
         image_encoder = encoder(image_encoder, dtype=overrides.get("dtype"))
     widths = zip(image_encoder.taps, (8, 12, 16, 20), strict=True)
     config = {
-        "reassemble_channels": [w if tap.has_prefix else tap.channels for tap, w in widths],
+        "reassemble_channels": [w if tap.reassemble else tap.channels for tap, w in widths],
         "fusion_channels": 16,
     }
     return keras_dpt.DPTBackbone(image_encoder, **config | overrides)

@@ -36,7 +36,9 @@ def add_parser(commands, common):
         help="fix the size of images, as in 384x384",
     )
     size.add_argument(
-        "--dynamic", action="store_true", help="leave it free: any multiples of 32 (the default)"
+        "--dynamic",
+        action="store_true",
+        help="leave it free (the default)",
     )
     parser.add_argument(
         "--batch", type=int, metavar="N", help="fix the number of images (default: free)"

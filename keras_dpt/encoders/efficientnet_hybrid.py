@@ -3,7 +3,12 @@
 import keras
 
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
-from keras_dpt.encoders.vit import check_out_indices, check_out_stages, transformer_taps
+from keras_dpt.encoders.vit import (
+    check_out_indices,
+    check_out_stages,
+    transformer_blocks,
+    transformer_taps,
+)
 from keras_dpt.layers.efficientnet import ConvNorm, EfficientNetStem, InvertedResidual
 from keras_dpt.layers.transformer import PatchEmbedding
 
@@ -116,8 +121,11 @@ class EfficientNetHybridEncoder(Encoder):
     @property
     def taps(self):
         widths = self.stage_widths({"stage_channels": self.stage_channels})
-        stages = [Tap(widths[stage], has_prefix=False) for stage in self.out_stages]
-        return (*stages, *[Tap(self.hidden_dim, has_prefix=True)] * len(self.out_indices))
+        stages = [Tap(widths[s], 4 << s, reassemble=False) for s in self.out_stages]
+        return (*stages, *[Tap(self.hidden_dim, 16, num_prefix_tokens=1)] * len(self.out_indices))
+
+    def attention_blocks(self):
+        return transformer_blocks(self)
 
     @staticmethod
     def stage_widths(config):

@@ -1,43 +1,117 @@
-"""What an encoder is to the decoder: four taps, finest first, and how wide each is."""
+"""What an encoder is to the decoder: four feature maps, finest first, and what they are."""
 
+import math
 from dataclasses import dataclass
 
 import keras_hub
+from keras import ops
+
+from keras_dpt.ops.sides import check_sides
 
 
 @dataclass(frozen=True)
 class Tap:
-    """One of the four places where the decoder listens.
+    """One of the four feature maps that the decoder uses.
 
     Attributes:
         channels: width of the map.
-        has_prefix: whether the map was folded from tokens and prefix tokens come with it. Such a
-            map is read and reassembled; one of a convolutional stage goes to fusion as it is.
+        stride: input pixels per cell of the map, such as 4, 8, 14, 16 or 32.
+        num_prefix_tokens: how many tokens come along as `prefixN`: the class token first, then
+            distillation or register tokens. A readout uses the first one only.
+        reassemble: whether the map is projected and resized to its pyramid level. If not, as for
+            stages of a convolutional network, it goes to fusion at its own width and stride.
     """
 
     channels: int
-    has_prefix: bool
+    stride: int
+    num_prefix_tokens: int = 0
+    reassemble: bool = True
 
 
 class Encoder(keras_hub.models.Backbone):
-    """Base class: a functional model from an image to a dict of maps.
+    """Base class of encoders: a functional model from an image to a dict of four maps.
 
-    Its outputs are `stage1` ... `stage4`, maps `(B, h, w, C)`, and, for taps with prefix tokens,
-    `prefixN`, `(B, P, C)`. Subclasses have `taps`, four `Tap`s, in that order. Only the encoder
-    knows the grid, so it alone folds tokens into maps.
+    To write one, build a functional model whose outputs are `stage1` ... `stage4`, maps
+    `(B, h, w, C)`, finest first, and, for taps with prefix tokens, `prefixN` `(B, P, C)`
+    (`named_taps` makes that dict), and describe them in `taps`. Only the encoder knows its grid, so
+    it alone folds tokens into maps. The decoder reads nothing but `taps`.
+
+    Attributes:
+        taps: four `Tap`s, in the order of the outputs.
+        required_multiple: what sides of images must be multiples of; the encoder refuses others.
+        size_multiple: what sides are rounded to wherever this package chooses a size: image
+            converters, training stages, studies, export. See `size_multiple`.
+
+    Inputs: `(B, H, W, 3)` float, normalised as the weights expect.
+    Raises: ValueError: at call, sides that are not multiples of `required_multiple`.
+
+    Example: `keras_dpt.ViTEncoder` is one; guides/extending shows how to add another.
     """
 
     taps: tuple[Tap, ...]
 
+    @property
+    def unit(self):
+        """Stride of the pyramid's third level: that of the tokens, 16 where there are none."""
+        return pyramid_unit(self.taps)
+
+    @property
+    def required_multiple(self):
+        """What sides of images must be multiples of: the largest stride of a map."""
+        return max(tap.stride for tap in self.taps)
+
+    @property
+    def size_multiple(self):
+        """What sides are rounded to wherever this package chooses a size.
+
+        A policy, stated here alone: where strides are powers of two, the coarsest level has whole
+        cells too, as in the original: 32 for stride 16, although multiples of 16 work. Other
+        encoders take what they require: 14 for DINOv2, as upstream.
+        """
+        required, unit = self.required_multiple, self.unit
+        return math.lcm(required, 2 * unit) if unit & (unit - 1) == 0 else required
+
+    @property
+    def fixed_size(self):
+        """`(height, width)` of images if the encoder takes one size only, else `None`."""
+        return None
+
     def default_lora_layer_names(self):
         """Layers that `enable_lora(rank)` adapts: the fused query, key, value projections."""
         return ["qkv"]
+
+    def attention_blocks(self):
+        """Transformer blocks in order, for `keras_dpt.evaluation.attention_maps`; none by default.
+
+        Each has `attention_weights(x, queries)`, see `keras_dpt.layers.transformer`.
+        """
+        return ()
 
     def freeze_norms(self):
         """Stop batch normalisations, if there are any: fine-tuning's batches are small.
 
         Their averages and factors then stay as ImageNet left them, in training too.
         """
+
+    def call(self, inputs, **kwargs):
+        images = inputs[0] if isinstance(inputs, list | tuple) else inputs
+        check_sides(ops.shape(images), self.required_multiple, self.size_multiple)
+        return super().call(inputs, **kwargs)
+
+
+def pyramid_unit(taps):
+    """Stride of the third of four pyramid levels, which are at unit / 4, / 2, 1 and x 2.
+
+    Args: taps: the encoder's four `Tap`s.
+    Returns: the one stride of the taps that are reassembled, or else of those with prefix tokens;
+        16 where there is no such one.
+    """
+    reassembled = {tap.stride for tap in taps if tap.reassemble}
+    with_prefix = {tap.stride for tap in taps if tap.num_prefix_tokens}
+    for strides in (reassembled, with_prefix):
+        if len(strides) == 1:
+            return strides.pop()
+    return 16
 
 
 def named_taps(maps, prefixes):

@@ -80,7 +80,10 @@ class ViTEncoder(Encoder):
 
     @property
     def taps(self):
-        return (Tap(self.hidden_dim, has_prefix=True),) * 4
+        return (Tap(self.hidden_dim, self.patch_size, num_prefix_tokens=1),) * 4
+
+    def attention_blocks(self):
+        return transformer_blocks(self)
 
     def get_config(self):
         return super().get_config() | {
@@ -111,6 +114,11 @@ def transformer_taps(patches, out_indices, position_grid, dtype, **block_config)
             maps.append(tap)
             prefixes.append(prefix)
     return maps, prefixes
+
+
+def transformer_blocks(encoder):
+    """The blocks that `transformer_taps` made, in order."""
+    return tuple(x for x in encoder.layers if isinstance(x, TransformerBlock))
 
 
 def check_out_indices(out_indices, count, num_layers):

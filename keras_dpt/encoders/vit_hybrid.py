@@ -3,9 +3,16 @@
 import keras
 
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
-from keras_dpt.encoders.vit import check_out_indices, check_out_stages, transformer_taps
+from keras_dpt.encoders.vit import (
+    check_out_indices,
+    check_out_stages,
+    transformer_blocks,
+    transformer_taps,
+)
 from keras_dpt.layers.resnet_v2 import Bottleneck, ResNetStem
 from keras_dpt.layers.transformer import PatchEmbedding
+
+STRIDES = (4, 8, 16)  # of the three stages
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -107,8 +114,13 @@ class ViTHybridEncoder(Encoder):
 
     @property
     def taps(self):
-        stages = [Tap(self.stage_channels[s], has_prefix=False) for s in self.out_stages]
-        return (*stages, *[Tap(self.hidden_dim, has_prefix=True)] * len(self.out_indices))
+        stages = [
+            Tap(self.stage_channels[s], STRIDES[s], reassemble=False) for s in self.out_stages
+        ]
+        return (*stages, *[Tap(self.hidden_dim, 16, num_prefix_tokens=1)] * len(self.out_indices))
+
+    def attention_blocks(self):
+        return transformer_blocks(self)
 
     @staticmethod
     def stage_widths(config):

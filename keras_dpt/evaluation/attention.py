@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from keras import ops
 from PIL import Image, ImageDraw
 
 from keras_dpt.errors import EvaluationError
@@ -39,7 +38,7 @@ class AttentionMap:
     to_class_token: np.ndarray
 
 
-def attention_maps(model, image, points=CORNERS) -> list[AttentionMap]:
+def attention_maps(model, image, points=CORNERS, blocks=None) -> list[AttentionMap]:
     """Compute where the tapped blocks look, from some places of an image and the class token.
 
     Args:
@@ -47,10 +46,12 @@ def attention_maps(model, image, points=CORNERS) -> list[AttentionMap]:
             encoder has transformer blocks.
         image: what `model.predict_image` takes.
         points: `(row, column)` pairs in shares of height and width, 0 to 1.
+        blocks: numbers of the blocks to look into, from 0; by default the tapped ones.
 
-    Returns: one `AttentionMap` per tapped block, in order; the class token is the first query.
+    Returns: one `AttentionMap` per block, in order; the class token is the first query.
     Raises:
-        EvaluationError: (a ValueError) a point outside the image.
+        EvaluationError: (a ValueError) a point outside the image, a block that is not there, or an
+            encoder without attention.
         ImageError: the image cannot be read.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), supplementary material, attention maps.
     """
@@ -58,22 +59,32 @@ def attention_maps(model, image, points=CORNERS) -> list[AttentionMap]:
     if not all(0 <= x <= 1 for point in points for x in point):
         raise EvaluationError(f"points are (row, column) from 0 to 1; received {points}.")
     encoder = model.backbone.image_encoder
-    blocks = [encoder.get_layer(f"block_{i}") for i in encoder.out_indices]
+    layers = encoder.attention_blocks()
+    if not layers:
+        raise EvaluationError(f"{type(encoder).__name__} has no attention that can be looked into.")
+    indices = tuple(
+        getattr(encoder, "out_indices", range(len(layers))) if blocks is None else blocks
+    )
+    if not all(isinstance(i, int) and 0 <= i < len(layers) for i in indices):
+        raise EvaluationError(
+            f"`blocks` must be numbers from 0 to {len(layers) - 1}. Received: {indices}."
+        )
     pixels = model.converter_of_photos().convert(read_image(image))[None]
-    grid_layer = encoder.get_layer("patch_embedding")
-    inner = keras.Model(encoder.input, [grid_layer.output, *(block.input for block in blocks)])
-    grid, *tokens = inner.predict_on_batch(pixels)
-    height, width = grid.shape[1:3]
+    inner = keras.Model(encoder.input, [layers[i].input for i in indices])
+    tokens = inner.predict_on_batch(pixels)
+    tokens = tokens if isinstance(tokens, list) else [tokens]
+    height, width = (side // encoder.unit for side in pixels.shape[1:3])
+    prefix = tokens[0].shape[1] - height * width
     cells = [
         (min(int(row * height), height - 1), min(int(column * width), width - 1))
         for row, column in points
     ]
-    queries = [0, *(1 + row * width + column for row, column in cells)]
+    queries = [0, *(prefix + row * width + column for row, column in cells)]
     centres = (None, *(((r + 0.5) / height, (c + 0.5) / width) for r, c in cells))
     maps = []
-    for index, block, x in zip(encoder.out_indices, blocks, tokens, strict=True):
-        weights = _weights(block, x, queries)
-        patches = weights[..., 1:].reshape(*weights.shape[:2], height, width)
+    for index, x in zip(indices, tokens, strict=True):
+        weights = layers[index].attention_weights(x, queries)
+        patches = weights[..., prefix:].reshape(*weights.shape[:2], height, width)
         maps.append(AttentionMap(index, centres, patches, weights[..., 0]))
     return maps
 
@@ -110,18 +121,6 @@ def draw_attention(image, maps: list[AttentionMap], width: int = 320) -> Image.I
                 draw.ellipse((x - 6, y - 6, x + 6, y + 6), outline="white", width=3)
                 draw.ellipse((x - 7, y - 7, x + 7, y + 7), outline=(20, 110, 220), width=2)
     return sheet
-
-
-def _weights(block, x, queries):
-    """Attention of some tokens of `(1, T, D)` to all: `(Q, N, T)` float32."""
-    attention = block.attention
-    heads, dim = attention.num_heads, attention.hidden_dim // attention.num_heads
-    qkv = attention.qkv(block.norm1(ops.convert_to_tensor(x)))
-    qkv = ops.convert_to_numpy(ops.cast(qkv, "float32"))[0].reshape(-1, 3, heads, dim)
-    query, key = qkv[queries, 0], qkv[:, 1]
-    scores = np.einsum("qnd,tnd->qnt", query, key) * dim**-0.5
-    scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return scores / scores.sum(axis=-1, keepdims=True)
 
 
 def _overlay(photo, weights):

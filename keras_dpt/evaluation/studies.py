@@ -70,7 +70,7 @@ def resolution_study(
         model: a trained task; the size of its preprocessor is factor 1, and restored afterwards.
         source, protocol, limit, batch_size, progress: as in `evaluate`; a `limit` or other images
             than the protocol's are fine here, since what counts is the change.
-        factors: of both sides, rounded to multiples of 32.
+        factors: of both sides, rounded to multiples of the model's `size_multiple`.
 
     Returns: a `Study`; `change` is how much worse than at factor 1 the first metric is, in percent
         (negative: better).
@@ -80,10 +80,12 @@ def resolution_study(
     size = model.preprocessor.image_size
     if size is None:
         raise EvaluationError("The preset has no image size; there is no resolution to start from.")
-    rows, first = [], None
+    rows, first, multiple = [], None, model.backbone.size_multiple
     try:
         for factor in factors:
-            target = tuple(max(32, 32 * round(factor * side / 32)) for side in size)
+            target = tuple(
+                max(multiple, multiple * round(factor * side / multiple)) for side in size
+            )
             model.preprocessor.image_size = target
             result = evaluate(
                 model,
@@ -234,7 +236,8 @@ def cost_study(names, image_size=(384, 384), repeats=10, dtype=None) -> Study:
 
     Args:
         names: of presets.
-        image_size: `(height, width)`, multiples of 32, the same for all.
+        image_size: `(height, width)`, the same for all, rounded to multiples of each model's
+            `size_multiple`.
         repeats: how many images are timed, after two that are not.
         dtype: policy of all layers.
 
@@ -242,10 +245,12 @@ def cost_study(names, image_size=(384, 384), repeats=10, dtype=None) -> Study:
         a time, output on the host.
     """
     rows = []
-    image = np.random.default_rng(0).uniform(-1, 1, (1, *image_size, 3)).astype("float32")
     for name in names:
         config = presets.read_preset(name)
         model = _TASKS[config["task"]].from_architecture(config, dtype=dtype)
+        multiple = model.backbone.size_multiple
+        size = [max(multiple, multiple * round(side / multiple)) for side in image_size]
+        image = np.random.default_rng(0).uniform(-1, 1, (1, *size, 3)).astype("float32")
         times = []
         for _ in range(repeats + 2):
             started = time.perf_counter()

@@ -64,7 +64,7 @@ def describe(model, form, file, shape, checks, tolerance, origin=None):
             "layout": "NHWC",
             "shape": list(shape),
             "channels": "RGB",
-            "sides_are_multiples_of": 32,
+            "sides_are_multiples_of": model.backbone.size_multiple,
             "note": "Resized and normalised already, as below. Few runtimes notice sides that are "
             "no such multiples; their output is then distorted.",
         },

@@ -16,8 +16,6 @@ from keras_dpt.export.runtimes import load_exported
 from keras_dpt.models.depth import DPTDepth
 from keras_dpt.models.segmentation import DPTSegmentation
 
-_MULTIPLE = 32  # of the sides that the network takes
-
 
 def export_model(
     model, path, format, image_size=None, batch_size=None, tolerance=parity.TOLERANCE, origin=None
@@ -34,8 +32,8 @@ def export_model(
         path: of the new file: `.onnx`, `.tflite`, `.xml` (OpenVINO; the weights are put beside it
             as `.bin`), or a folder ("tf_saved_model").
         format: "onnx", "tf_saved_model", "litert" or "openvino".
-        image_size: `(height, width)`, multiples of 32, that the file shall be fixed to. `None`
-            leaves them free: any multiples of 32 can then be given to it.
+        image_size: `(height, width)`, multiples of the model's `size_multiple`, that the file
+            shall be fixed to. `None` leaves them free: it then takes any such multiples.
         batch_size: number of images that the file shall be fixed to; `None` leaves it free.
         tolerance: the largest difference to accept, as a share of the range of Keras's output.
         origin: dict about the weights, such as preset and licence, for the JSON file.
@@ -48,9 +46,11 @@ def export_model(
     path = Path(path)
     form = check_request(path, format, image_size, batch_size)
     _check_model(model)
+    multiple = model.backbone.size_multiple
+    _check_sides(image_size, multiple)
     image_size = None if image_size is None else tuple(image_size)
     shape = (batch_size, *(image_size or (None, None)), 3)
-    shapes = parity.check_shapes(image_size, batch_size, _aim(model), _MULTIPLE)
+    shapes = parity.check_shapes(image_size, batch_size, _aim(model), multiple)
     # Beside the target, so that moving it there is a renaming.
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.absolute().parent) as folder:
         file = Path(folder) / path.name
@@ -85,12 +85,15 @@ def check_request(path, format, image_size=None, batch_size=None):
 def _check_size(size):
     sides = tuple(size) if isinstance(size, list | tuple) else ()
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ExportError(f"`image_size` has to be (height, width); received {size!r}.")
-    if any(side % _MULTIPLE for side in sides):
-        height, width = (_nearest(side) for side in sides)
+        raise ExportError(f"`image_size` must be (height, width). Received: {size!r}.")
+
+
+def _check_sides(size, multiple):
+    if size is not None and any(side % multiple for side in size):
+        height, width = (_nearest(side, multiple) for side in size)
         raise ExportError(
-            f"The network takes images whose sides are multiples of {_MULTIPLE}; received "
-            f"{sides[0]}x{sides[1]} (height x width). {height}x{width} is near."
+            f"Sides of images must be multiples of {multiple}. Received: {size[0]}x{size[1]} "
+            f"(height x width); {height}x{width} is near."
         )
 
 
@@ -109,11 +112,12 @@ def _check_model(model):
 
 def _aim(model):
     """`(height, width)` that the network is meant for."""
-    return tuple(_nearest(side) for side in model.converter_of_photos().image_size or (128, 160))
+    size = model.converter_of_photos().image_size or (128, 160)
+    return tuple(_nearest(side, model.backbone.size_multiple) for side in size)
 
 
-def _nearest(side):
-    return max(_MULTIPLE, _MULTIPLE * round(side / _MULTIPLE))
+def _nearest(side, multiple):
+    return max(multiple, multiple * round(side / multiple))
 
 
 def _write(model, form, file, shape):

@@ -1,12 +1,10 @@
 """The blocks of EfficientNet-Lite: inverted residuals of 1x1, depthwise and 1x1 convolutions."""
 
 import keras
-from keras import ops
 
 from keras_dpt.layers.folding import convolve_and_normalize
 from keras_dpt.layers.initializers import HostVarianceScaling
 from keras_dpt.layers.linear import Conv2D, DepthwiseConv2D
-from keras_dpt.layers.transformer import check_sides
 from keras_dpt.ops import in_place
 
 
@@ -151,14 +149,12 @@ class EfficientNetStem(ConvNorm):
 
     Args: channels: width of the output.
     Inputs: `(B, H, W, 3)` float, sides multiples of 16.
-    Raises: ValueError: a side of the image is not a multiple of 16.
     """
 
     def __init__(self, channels, **kwargs):
         super().__init__(channels, 3, 2, **kwargs)
 
     def call(self, x, training=None):
-        check_sides(ops.shape(x), 16)
         return super().call(x, training=training)
 
     def get_config(self):

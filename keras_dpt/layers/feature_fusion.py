@@ -18,21 +18,34 @@ class ResidualConvUnit(keras.layers.Layer):
         channels: width of input and output.
         use_batch_norm: normalise after each convolution, which then loses its bias; DPT does so
             for segmentation.
+        use_bias: whether the convolutions have biases; `None`: unless they are normalised. DINOv2's
+            depth heads have none (facebookresearch/dinov2, `dpt_head.py`).
+        rectified_shortcut: add the rectified input instead of the input itself, as MiDaS 2.1 does,
+            whose first ReLU works in place (isl-org/MiDaS `midas/blocks.py`, `ResidualConvUnit`).
 
     Inputs: `(B, h, w, channels)` float. Returns: the same shape and dtype.
     Source: Lin et al. 2016 (arXiv 1611.06612), Figure 3b; isl-org/DPT `ResidualConvUnit_custom`.
     """
 
-    def __init__(self, channels, use_batch_norm=False, **kwargs):
+    def __init__(
+        self,
+        channels,
+        use_batch_norm=False,
+        use_bias=None,
+        rectified_shortcut=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.channels = channels
         self.use_batch_norm = use_batch_norm
+        self.use_bias = not use_batch_norm if use_bias is None else use_bias
+        self.rectified_shortcut = rectified_shortcut
         self.conv1, self.conv2 = (
             Conv2D(
                 channels,
                 3,
                 padding="same",
-                use_bias=not use_batch_norm,
+                use_bias=self.use_bias,
                 kernel_initializer=decoder_initializer(),
                 dtype=self.dtype_policy,
                 name=name,
@@ -56,6 +69,7 @@ class ResidualConvUnit(keras.layers.Layer):
 
     def call(self, x, training=None):
         y = ops.relu(x)
+        x = y if self.rectified_shortcut else x
         if self.use_batch_norm:
             y = convolve_and_normalize(self.conv1, self.norm1, y, training)
             y = convolve_and_normalize(self.conv2, self.norm2, in_place.relu(y), training)
@@ -70,6 +84,8 @@ class ResidualConvUnit(keras.layers.Layer):
         return super().get_config() | {
             "channels": self.channels,
             "use_batch_norm": self.use_batch_norm,
+            "use_bias": self.use_bias,
+            "rectified_shortcut": self.rectified_shortcut,
         }
 
 
@@ -78,42 +94,79 @@ class FeatureFusion(keras.layers.Layer):
     """Add a level's own map to the deeper result, refine, and enlarge to the next level's size.
 
     Args:
-        channels: width of all maps.
+        channels: width of the maps that come in.
         has_skip: whether there is a map to add; the deepest level has none and owns no weights
             for it. (The original keeps them there, unused.)
-        use_batch_norm: see `ResidualConvUnit`.
+        use_batch_norm, use_bias, rectified_shortcut: see `ResidualConvUnit`.
+        out_channels: width of the result, `channels` by default; MiDaS 2.1 small halves it at
+            each level (isl-org/MiDaS `midas/midas_net_custom.py`, `expand`).
+        use_projection: whether there is a 1x1 convolution; MiDaS 2.1 has none. Here it runs before
+            the enlargement, there after it: the results are the same.
+        stretch_skip: bring a skip of another size to the running map's (bilinear, corners not
+            aligned), as DINOv2's depth heads do, whose maps only ever double (facebookresearch/
+            dinov2, `dpt_head.py`, `FeatureFusionBlock`).
 
     Inputs:
         x: result of the deeper level, `(B, h, w, channels)` float; at the deepest level its map.
-        skip: this level's map, the same shape; only with `has_skip`.
+        skip: this level's map, of the same shape unless `stretch_skip`; only with `has_skip`.
         size_like: any map of the size that the result shall have; without it the size doubles.
-    Returns: `(B, h', w', channels)`.
+    Returns: `(B, h', w', out_channels)`.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), Figure 1 right; isl-org/DPT
         `FeatureFusionBlock_custom`.
     """
 
-    def __init__(self, channels, has_skip=True, use_batch_norm=False, **kwargs):
+    def __init__(
+        self,
+        channels,
+        has_skip=True,
+        use_batch_norm=False,
+        use_bias=None,
+        rectified_shortcut=False,
+        out_channels=None,
+        use_projection=True,
+        stretch_skip=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.channels = channels
         self.has_skip = has_skip
         self.use_batch_norm = use_batch_norm
-        dtype = self.dtype_policy
-        if has_skip:
-            self.residual_unit1 = ResidualConvUnit(
-                channels, use_batch_norm, dtype=dtype, name="residual_unit1"
+        self.use_bias = use_bias
+        self.rectified_shortcut = rectified_shortcut
+        self.out_channels = channels if out_channels is None else out_channels
+        self.use_projection = use_projection
+        self.stretch_skip = stretch_skip
+        if not use_projection and self.out_channels != channels:
+            raise ValueError(
+                "Only a projection can change the width. Received: use_projection=False, "
+                f"channels={channels}, out_channels={out_channels}."
             )
-        self.residual_unit2 = ResidualConvUnit(
-            channels, use_batch_norm, dtype=dtype, name="residual_unit2"
-        )
-        self.projection = Conv2D(
-            channels, 1, kernel_initializer=decoder_initializer(), dtype=dtype, name="projection"
-        )
+        dtype = self.dtype_policy
+
+        def unit(name):
+            return ResidualConvUnit(
+                channels, use_batch_norm, use_bias, rectified_shortcut, dtype=dtype, name=name
+            )
+
+        if has_skip:
+            self.residual_unit1 = unit("residual_unit1")
+        self.residual_unit2 = unit("residual_unit2")
+        self.projection = None
+        if use_projection:
+            self.projection = Conv2D(
+                self.out_channels,
+                1,
+                kernel_initializer=decoder_initializer(),
+                dtype=dtype,
+                name="projection",
+            )
 
     def build(self, x_shape, skip_shape=None, size_like_shape=None):
         if self.has_skip:
             self.residual_unit1.build(x_shape)
         self.residual_unit2.build(x_shape)
-        self.projection.build(x_shape)
+        if self.use_projection:
+            self.projection.build(x_shape)
 
     def call(self, x, skip=None, size_like=None, training=None):
         if self.has_skip != (skip is not None):
@@ -122,25 +175,32 @@ class FeatureFusion(keras.layers.Layer):
                 f"{'without' if skip is None else 'with'} `skip`."
             )
         if self.has_skip:
+            if self.stretch_skip:
+                skip = resize_bilinear(skip, ops.shape(x)[1:3], align_corners=False)
             x = in_place.add(self.residual_unit1(skip, training=training), x)
         x = self.residual_unit2(x, training=training)
         # The original enlarges first. A 1x1 convolution commutes with interpolation, whose
         # weights sum to one, and costs a quarter on the small map.
-        x = self.projection(x)
+        x = self.projection(x) if self.use_projection else x
         _, height, width, _ = ops.shape(x)
         size = (2 * height, 2 * width) if size_like is None else ops.shape(size_like)[1:3]
         return resize_bilinear(x, size, align_corners=True)
 
     def compute_output_shape(self, x_shape, skip_shape=None, size_like_shape=None):
         if size_like_shape is not None:
-            return (x_shape[0], *size_like_shape[1:3], self.channels)
-        return (x_shape[0], *doubled(x_shape[1:3]), self.channels)
+            return (x_shape[0], *size_like_shape[1:3], self.out_channels)
+        return (x_shape[0], *doubled(x_shape[1:3]), self.out_channels)
 
     def get_config(self):
         return super().get_config() | {
             "channels": self.channels,
             "has_skip": self.has_skip,
             "use_batch_norm": self.use_batch_norm,
+            "use_bias": self.use_bias,
+            "rectified_shortcut": self.rectified_shortcut,
+            "out_channels": self.out_channels,
+            "use_projection": self.use_projection,
+            "stretch_skip": self.stretch_skip,
         }
 
 

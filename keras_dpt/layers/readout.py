@@ -82,6 +82,9 @@ class ReadProject(keras.layers.Layer):
         return super().get_config() | {"hidden_dim": self.hidden_dim}
 
 
+READOUTS = ("project", "add", "ignore")
+
+
 def make_readout(mode, hidden_dim, **kwargs):
     """The layer for `mode`: "project", "add" or "ignore". Raises ValueError for anything else."""
     if mode == "project":
@@ -90,4 +93,4 @@ def make_readout(mode, hidden_dim, **kwargs):
         return ReadAdd(**kwargs)
     if mode == "ignore":
         return ReadIgnore(**kwargs)
-    raise ValueError(f'`readout` has to be "project", "add" or "ignore"; received {mode!r}.')
+    raise ValueError(f"`readout` must be one of {READOUTS}. Received: {mode!r}.")

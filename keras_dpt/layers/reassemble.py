@@ -25,7 +25,7 @@ class Reassemble(keras.layers.Layer):
     def __init__(self, channels, factor, **kwargs):
         super().__init__(**kwargs)
         if factor not in (4, 2, 1, 0.5):
-            raise ValueError(f"`factor` has to be 4, 2, 1 or 0.5; received {factor!r}.")
+            raise ValueError(f"`factor` must be 4, 2, 1 or 0.5. Received: {factor!r}.")
         self.channels = channels
         self.factor = factor
         dtype = self.dtype_policy

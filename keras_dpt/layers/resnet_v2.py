@@ -11,7 +11,6 @@ from keras import ops
 
 from keras_dpt.layers.initializers import default_initializer
 from keras_dpt.layers.linear import Conv2D
-from keras_dpt.layers.transformer import check_sides
 from keras_dpt.ops import in_place
 
 STANDARDIZATIONS = ("std", "variance")
@@ -131,7 +130,6 @@ class ResNetStem(keras.layers.Layer):
         num_groups: groups of the normalisation.
         standardization: see `WeightStandardizedConv2D`.
 
-    Raises: ValueError: a side of the image is not a multiple of 16.
     Source: timm `ResNetV2`, stem type "same".
     """
 
@@ -152,7 +150,6 @@ class ResNetStem(keras.layers.Layer):
         self.norm.build(self.conv.compute_output_shape(input_shape))
 
     def call(self, x):
-        check_sides(ops.shape(x), 16)
         return self.pool(in_place.relu(self.norm(self.conv(x))))
 
     def compute_output_shape(self, input_shape):

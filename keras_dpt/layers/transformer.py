@@ -4,6 +4,7 @@
 # N heads.
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_dpt.layers.initializers import HostTruncatedNormal, default_initializer
@@ -12,6 +13,7 @@ from keras_dpt.ops import in_place
 from keras_dpt.ops.attention import attend
 from keras_dpt.ops.gelu import gelu
 from keras_dpt.ops.resize import resize_bilinear
+from keras_dpt.ops.sides import check_sides
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -56,28 +58,6 @@ class PatchEmbedding(keras.layers.Layer):
             "hidden_dim": self.hidden_dim,
             "patch_size": self.patch_size,
         }
-
-
-def check_sides(shape, multiple):
-    """Raise a ValueError if a side of `shape`, `(B, H, W, C)`, is no such multiple.
-
-    A TensorFlow graph for sizes that are not known yet raises when it runs.
-    """
-    height, width = shape[1:3]
-    message = (
-        f"The network takes images whose sides are multiples of {multiple}; received "
-        f"{height} x {width} (height x width). `predict_image` and the preprocessor resize "
-        "any image to such a size."
-    )
-    for side in (height, width):
-        if isinstance(side, int):
-            if side % multiple:
-                raise ValueError(message)
-        elif keras.config.backend() == "tensorflow":
-            import tensorflow as tf
-
-            # Else the convolution would silently leave out the last rows or columns.
-            tf.debugging.assert_equal(side % multiple, 0, message=message)
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -269,6 +249,20 @@ class TransformerBlock(keras.layers.Layer):
     def call(self, x):
         x = in_place.add(self.attention(self.norm1(x)), x)
         return in_place.add(self.mlp(self.norm2(x)), x)
+
+    def attention_weights(self, x, queries):
+        """How much some tokens attend to all.
+
+        Args: x: input of the block, `(1, T, D)`. queries: positions of Q tokens.
+        Returns: NumPy `(Q, N, T)` float32; sums to 1 over T.
+        """
+        heads, dim = self.num_heads, self.hidden_dim // self.num_heads
+        qkv = self.attention.qkv(self.norm1(ops.convert_to_tensor(x)))
+        qkv = ops.convert_to_numpy(ops.cast(qkv, "float32"))[0].reshape(-1, 3, heads, dim)
+        query, key = qkv[queries, 0], qkv[:, 1]
+        scores = np.einsum("qnd,tnd->qnt", query, key) * dim**-0.5
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return scores / scores.sum(axis=-1, keepdims=True)
 
     def compute_output_shape(self, input_shape):
         return input_shape

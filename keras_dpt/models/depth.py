@@ -7,7 +7,8 @@ import numpy as np
 from keras_dpt.errors import TrainingError
 from keras_dpt.images.reading import read_image
 from keras_dpt.images.resizing import resize
-from keras_dpt.layers.heads import DepthHead, InverseToDepth
+from keras_dpt.layers.heads import DepthHead
+from keras_dpt.layers.outputs import InverseAffine, RelativeInverseDepth, ResizeLike
 from keras_dpt.losses.depth import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
 from keras_dpt.maps.depth_map import UNITS, DepthMap
 from keras_dpt.metrics.depth import AbsRel, Delta1
@@ -29,13 +30,23 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         preprocessor: a `DPTDepthPreprocessor`; `None` if images come ready for the network.
         head_channels: widths inside the `DepthHead`.
         kind: what the output means. "relative_inverse_depth": inverse depth up to an unknown scale
-            and shift, unitless, larger is nearer. "metric_depth": metres.
-        scale, shift: for "metric_depth": `depth = 1 / (scale * x + shift)` of the head's output x.
+            and shift, unitless, larger is nearer. "metric_depth": metres. Left out, it is the
+            output layer's, and relative without one.
+        scale, shift: short for `output_layer=InverseAffine(scale, shift)`:
+            `depth = 1 / (scale * x + shift)` of the head's output x.
+        output_layer: for metric depth: `InverseAffine`, `ScaledSigmoid` or `Clamped` (or another
+            `DepthOutput`), which makes metres of the head's output.
+        head_align_corners, head_projection_channels: `align_corners` and `projection_channels` of
+            the `DepthHead`, with their sources.
+        head_size: "input": the head brings its map to the image's size. "double": it doubles the
+            map, and the output layer's result is brought to the image's size, as in DINOv2's depth
+            heads (bilinear, corners not aligned).
 
-    Inputs: `(B, H, W, 3)` float in [-1, 1], sides multiples of 32; any size on the same model.
+    Inputs: `(B, H, W, 3)` float, normalised by the preprocessor; sides multiples of the encoder's
+        `required_multiple`; any size on the same model.
     Returns: `(B, H, W, 1)` float32 of the given `kind`. `predict_image` and `predict_images` take
         photos instead and return `DepthMap`s of the photos' sizes.
-    Raises: ValueError: an unknown `kind`, or `scale` and `shift` that do not go with it.
+    Raises: ValueError: an unknown `kind`, or an output layer that does not go with it.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), sections 3 and 4.1.
 
     Example:
@@ -55,39 +66,52 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         backbone,
         preprocessor=None,
         head_channels=(128, 32),
-        kind="relative_inverse_depth",
+        kind=None,
         scale=None,
         shift=None,
+        output_layer=None,
+        head_align_corners=True,
+        head_projection_channels=None,
+        head_size="input",
         **kwargs,
     ):
-        if kind not in UNITS:
-            raise ValueError(f"`kind` has to be one of {tuple(UNITS)}; received {kind!r}.")
-        is_metric = kind == "metric_depth"
-        if is_metric != (scale is not None) or is_metric != (shift is not None):
-            raise ValueError(
-                '`scale` and `shift` are both needed for `kind="metric_depth"` and mean nothing '
-                f"otherwise; received kind={kind!r}, scale={scale}, shift={shift}."
-            )
-
+        output_layer = _output_layer(kind, scale, shift, output_layer)
+        if head_size not in ("input", "double"):
+            raise ValueError(f'`head_size` must be "input" or "double". Received: {head_size!r}.')
         check_arguments(self, kwargs)
 
         # === Config, first: `Task.__init__` already compiles ===
         self.head_channels = tuple(head_channels)
-        self.kind = kind
-        self.scale = scale
-        self.shift = shift
+        self.kind = output_layer.kind
+        self.scale = getattr(output_layer, "scale", None)
+        self.shift = getattr(output_layer, "shift", None)
+        self.output_layer = output_layer
+        self.head_align_corners = head_align_corners
+        self.head_projection_channels = head_projection_channels
+        self.head_size = head_size
 
         # === Layers ===
         self.backbone = backbone
         self.preprocessor = preprocessor
-        self.head = DepthHead(head_channels, dtype=backbone.dtype_policy, name="depth_head")
+        self.head = DepthHead(
+            head_channels,
+            activation=output_layer.head_activation,
+            align_corners=head_align_corners,
+            projection_channels=head_projection_channels,
+            dtype=backbone.dtype_policy,
+            name="depth_head",
+        )
 
         # === Functional model ===
-        outputs = self.head(backbone(backbone.input)["P1"])
-        if is_metric:
-            outputs = InverseToDepth(scale, shift, dtype="float32", name="metres")(outputs)
+        image = backbone.input
+        doubles = head_size == "double"
+        outputs = self.head(backbone(image)["P1"], size_like=None if doubles else image)
+        if self.kind == "metric_depth":
+            outputs = output_layer(outputs)
+        if doubles:
+            outputs = ResizeLike(dtype="float32", name="resize_to_image")(outputs, image)
         # Not `DepthEstimator.__init__`: it puts an activation of its own on the backbone's output.
-        keras_hub.models.Task.__init__(self, inputs=backbone.input, outputs=outputs, **kwargs)
+        keras_hub.models.Task.__init__(self, inputs=image, outputs=outputs, **kwargs)
 
     @property
     def learns(self):
@@ -148,7 +172,7 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         Raises:
             keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
         """
-        check_side(sliding_window)
+        check_side(sliding_window, self.backbone.size_multiple)
         if sliding_window is None:
             return super().predict_images(images, batch_size)
         check_images(images, batch_size)
@@ -159,19 +183,18 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
     def _look_closely(self, pixels, batch_size, side):
         """`DepthMap` of one photo `(H, W, 3)`, from a look at the whole and at windows of it."""
         converter = self.converter_of_photos()
-        is_metric = self.kind == "metric_depth"
 
         def inverse_depths(pictures):
             maps = [None] * len(pictures)
             inputs = [converter.convert(picture) for picture in pictures]
             for i, output in self.network_outputs(inputs, batch_size):
                 depth = self.postprocess(output, pictures[i].shape[:2]).values
-                maps[i] = 1 / np.maximum(depth, 1e-8) if is_metric else depth
+                maps[i] = self.output_layer.to_inverse_depth(depth)
             return maps
 
         (whole,) = inverse_depths([pixels])
         values = blend(whole, side, lambda places: inverse_depths([pixels[p] for p in places]))
-        return DepthMap(1 / values if is_metric else values, self.kind)
+        return DepthMap(self.output_layer.from_inverse_depth(values), self.kind)
 
     def postprocess(self, output, size):
         """Make a `DepthMap` of `size` `(height, width)` from one output of the network `(h, w, 1)`.
@@ -190,7 +213,17 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
             "kind": self.kind,
             "scale": self.scale,
             "shift": self.shift,
+            "output_layer": self._own_output_layer(),
+            "head_align_corners": self.head_align_corners,
+            "head_projection_channels": self.head_projection_channels,
+            "head_size": self.head_size,
         }
+
+    def _own_output_layer(self):
+        """The output layer for a config; `None` where `kind`, `scale` and `shift` say it."""
+        if type(self.output_layer) in (RelativeInverseDepth, InverseAffine):
+            return None
+        return keras.saving.serialize_keras_object(self.output_layer)
 
     @classmethod
     def from_architecture(cls, preset, dtype=None, **kwargs):
@@ -205,3 +238,32 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         if preset["task"] == "depth":
             parts |= {"kind": preset["output"]["kind"]} | preset["architecture"]["task_config"]
         return cls(**parts | kwargs)
+
+
+def _output_layer(kind, scale, shift, output_layer):
+    """The `DepthOutput` that these arguments of `DPTDepth` ask for.
+
+    Raises: ValueError: they contradict each other.
+    """
+    if isinstance(output_layer, dict):
+        output_layer = keras.saving.deserialize_keras_object(output_layer)
+    if kind is not None and kind not in UNITS:
+        raise ValueError(f"`kind` must be one of {tuple(UNITS)}. Received: {kind!r}.")
+    has_constants = scale is not None and shift is not None
+    received = f"kind={kind!r}, scale={scale}, shift={shift}, output_layer={output_layer}"
+    if output_layer is not None:
+        if kind not in (None, output_layer.kind) or scale is not None or shift is not None:
+            raise ValueError(
+                f"`kind`, `scale` and `shift` contradict `output_layer`. Received: {received}."
+            )
+        return output_layer
+    if kind == "metric_depth" or has_constants:
+        if not has_constants or kind == "relative_inverse_depth":
+            raise ValueError(
+                "Metric depth needs both `scale` and `shift`, or an `output_layer`; for "
+                f'`kind="relative_inverse_depth"` they must be None. Received: {received}.'
+            )
+        return InverseAffine(scale, shift, dtype="float32", name="metres")
+    if scale is not None or shift is not None:
+        raise ValueError(f"`scale` and `shift` are given together. Received: {received}.")
+    return RelativeInverseDepth(dtype="float32")

@@ -58,8 +58,9 @@ class PredictImages:
         return predictions
 
     def converter_of_photos(self):
-        """The preprocessor's `DPTImageConverter`, or one with default arguments."""
-        return getattr(self.preprocessor, "image_converter", None) or DPTImageConverter()
+        """The preprocessor's `DPTImageConverter`, or one with sizes that the network takes."""
+        converter = getattr(self.preprocessor, "image_converter", None)
+        return converter or DPTImageConverter(multiple_of=self.backbone.size_multiple)
 
     def network_outputs(self, inputs, batch_size):
         """Run images that are ready for the network, in batches of equal shapes.

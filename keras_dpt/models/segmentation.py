@@ -51,7 +51,8 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         palette: one RGB colour, 0 to 255, per class; left out, `label_map.default_palette`.
         ignore_index: label of pixels whose class is unknown; they count in no loss and no metric.
 
-    Inputs: `(B, H, W, 3)` float in [-1, 1], sides multiples of 32; any size on the same model.
+    Inputs: `(B, H, W, 3)` float, normalised by the preprocessor; sides multiples of the encoder's
+        `required_multiple`; any size on the same model.
     Returns: logits `(B, H, W, num_classes)` float32. With `training=True` and an auxiliary head, a
         dict of those, "logits", and of that head's, "auxiliary", `(B, H / 4, W / 4, num_classes)`.
         `predict_image` and `predict_images` take photos instead and return `LabelMap`s of the
@@ -109,10 +110,10 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         self.ignore_index = ignore_index
 
         # === Layers ===
-        def head(name, **kwargs):
+        def head(name, level, **kwargs):
             return SegmentationHead(
                 num_classes,
-                backbone.fusion_channels,
+                backbone.output[level].shape[-1],
                 dropout,
                 dtype=backbone.dtype_policy,
                 name=name,
@@ -121,15 +122,15 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
 
         self.backbone = backbone
         self.preprocessor = preprocessor
-        self.head = head("segmentation_head")
+        self.head = head("segmentation_head", "P1")
 
         # === Functional model ===
-        outputs = self.head(backbone(backbone.input)["P1"])
+        outputs = self.head(backbone(backbone.input)["P1"], size_like=backbone.input)
         keras_hub.models.Task.__init__(self, inputs=backbone.input, outputs=outputs, **kwargs)
 
         # Beside the functional model, so that inference knows nothing of it.
         if auxiliary:
-            self.auxiliary_head = head("auxiliary_head", factor=1)
+            self.auxiliary_head = head("auxiliary_head", "P2", factor=1)
             self.auxiliary_head.build(backbone.output["P2"].shape)
 
     def call(self, inputs, training=None, **kwargs):
@@ -137,7 +138,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             return super().call(inputs, training=training, **kwargs)
         pyramid = self.backbone(inputs, training=True)
         return {
-            "logits": self.head(pyramid["P1"], training=True),
+            "logits": self.head(pyramid["P1"], size_like=inputs, training=True),
             "auxiliary": self.auxiliary_head(pyramid["P2"], training=True),
         }
 
@@ -230,7 +231,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         scales = (scales,) if isinstance(scales, int | float) else tuple(scales)
         if not scales or not all(scale > 0 for scale in scales):
             raise ValueError(f"`scales` has to be numbers above 0; received {scales}.")
-        check_side(sliding_window)
+        check_side(sliding_window, self.backbone.size_multiple)
         if scales == (1.0,) and not flip and sliding_window is None:
             return super().predict_images(images, batch_size)
         check_images(images, batch_size)

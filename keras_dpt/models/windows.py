@@ -6,10 +6,15 @@ from keras_dpt.errors import DepthError
 from keras_dpt.maps.alignment import align_scale_shift
 
 
-def check_side(side):
-    """Raise ValueError unless `side` can be that of windows, or is `None`."""
-    if side is not None and not (isinstance(side, int) and side >= 32):
-        raise ValueError(f"`sliding_window` has to be at least 32, one number; received {side}.")
+def check_side(side, smallest):
+    """Raise ValueError unless `side` can be that of windows, or is `None`.
+
+    Args: side: in pixels. smallest: the model's `size_multiple`.
+    """
+    if side is not None and not (isinstance(side, int) and side >= smallest):
+        raise ValueError(
+            f"`sliding_window` must be one number, at least {smallest}. Received: {side!r}."
+        )
 
 
 def windows(length, side):

@@ -11,8 +11,7 @@ def parse_stages(text):
     """Read stages such as "96x128:0.7,192x256:1": sizes, and until which share of the epochs.
 
     Returns: list of `((height, width), share)`, as `fit_in_stages` takes them.
-    Raises: TrainingError: (a ValueError) anything else, sides that are no multiples of 32, shares
-        that do not rise to 1.
+    Raises: TrainingError: (a ValueError) anything else, or shares that do not rise to 1.
     """
     pattern = r"(\d+)x(\d+)(?::([\d.]+))?"
     parts = [re.fullmatch(pattern, part.strip()) for part in text.split(",")]
@@ -20,8 +19,6 @@ def parse_stages(text):
         raise TrainingError(f"Sizes look like 384x384 or 96x128:0.7,192x256; got {text!r}.")
     stages = [((int(h), int(w)), float(share or 1)) for h, w, share in (x.groups() for x in parts)]
     shares = [share for _, share in stages]
-    if any(side % 32 for size, _ in stages for side in size):
-        raise TrainingError(f"Sides have to be multiples of 32; got {text!r}.")
     if shares != sorted(set(shares)) or shares[-1] != 1:
         raise TrainingError(f"Shares of the epochs have to rise to 1; got {text!r}.")
     return stages
@@ -40,7 +37,13 @@ def fit_in_stages(model, data, stages, epochs, callbacks, validation=None, **kwa
         **kwargs: as in `keras.Model.fit`. Where there is no terminal, `verbose` is 2 by default,
             a line per epoch. Whatever `validation_freq`, the last epoch is validated: a `KeepBest`
             of a short training would have nothing to keep.
+
+    Raises: TrainingError: (a ValueError) a side that the network cannot take, before any training.
     """
+    multiple = model.backbone.image_encoder.required_multiple
+    if any(side % multiple for size, _ in stages for side in size):
+        sizes = ", ".join(f"{height}x{width}" for (height, width), _ in stages)
+        raise TrainingError(f"Sides must be multiples of {multiple}. Received: {sizes}.")
     kwargs.setdefault("verbose", 1 if sys.stdout.isatty() else 2)
     every = kwargs.pop("validation_freq", 1)
     if isinstance(every, int):

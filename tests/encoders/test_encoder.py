@@ -25,12 +25,12 @@ def test_outputs_are_what_the_taps_promise(name):
     outputs = encoder(keras.Input((48, 80, 3)))
     expected = {f"stage{n}": tap.channels for n, tap in enumerate(encoder.taps, 1)}
     for n, tap in enumerate(encoder.taps, 1):
-        if tap.has_prefix:
+        if tap.num_prefix_tokens:
             expected[f"prefix{n}"] = tap.channels
     assert {key: x.shape[-1] for key, x in outputs.items()} == expected
     for n, tap in enumerate(encoder.taps, 1):
         assert outputs[f"stage{n}"].shape[1] * 5 == outputs[f"stage{n}"].shape[2] * 3
-        if tap.has_prefix:
+        if tap.num_prefix_tokens:
             assert outputs[f"stage{n}"].shape == (None, 3, 5, tap.channels)
             assert outputs[f"prefix{n}"].shape == (None, 1, tap.channels)
 
@@ -39,7 +39,7 @@ def test_outputs_are_what_the_taps_promise(name):
 @pytest.mark.parametrize("size", [(64, 72), (40, 64)])
 def test_sides_that_are_no_multiples_are_refused(name, size):
     encoder = tiny.encoder(name)
-    with pytest.raises(ValueError, match=f"multiples of 16; received {size[0]} x {size[1]}"):
+    with pytest.raises(ValueError, match=f"multiples of 16. Received: {size[0]} x {size[1]}"):
         encoder(tiny.images(1, *size))
 
 

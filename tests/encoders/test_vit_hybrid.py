@@ -20,7 +20,7 @@ def test_stages_and_blocks_are_tapped(out_stages, out_indices, channels, sizes):
     encoder = hybrid(out_stages=out_stages, out_indices=out_indices)
     outputs = encoder(keras.Input((64, 64, 3)))
     assert tuple(tap.channels for tap in encoder.taps) == channels
-    assert [tap.has_prefix for tap in encoder.taps] == [n >= len(out_stages) for n in range(4)]
+    assert [tap.reassemble for tap in encoder.taps] == [n >= len(out_stages) for n in range(4)]
     for n, (width, size) in enumerate(zip(channels, sizes, strict=True), 1):
         assert outputs[f"stage{n}"].shape == (None, size, size, width)
 

@@ -46,6 +46,7 @@ class Sharper:
     weights = ()
 
     class backbone:
+        size_multiple = 32
         dtype_policy = keras.dtype_policies.DTypePolicy("float32")
 
     def __init__(self):

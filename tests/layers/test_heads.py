@@ -1,10 +1,9 @@
 import keras
 import numpy as np
-import pytest
 import tiny
 from contracts import arrays, check_layer
 
-from keras_dpt.layers.heads import DepthHead, InverseToDepth
+from keras_dpt.layers.heads import DepthHead
 from keras_dpt.ops.resize import resize_bilinear
 
 from .reference import conv_same, relu, weights
@@ -48,28 +47,3 @@ def test_head_is_never_negative():
     layer.conv3.bias.assign([-1.0])
     y = arrays(layer(x))
     assert y.min() == 0 < y.max()
-
-
-def test_inverse_to_depth_contract(tmp_path):
-    batches = [(np.abs(maps(4, 6, 1)),), (np.abs(maps(3, 5, 1)),)]
-    layer = InverseToDepth(0.25, 0.5)
-    for policy in ("mixed_bfloat16", "mixed_float16"):
-        # Metres are float32 under any policy.
-        half = InverseToDepth(0.25, 0.5, dtype=policy)
-        assert keras.backend.standardize_dtype(half(batches[0][0]).dtype) == "float32"
-    check_layer(layer, batches, tmp_path)
-
-
-@pytest.mark.parametrize(
-    "scale, shift, x, metres",
-    [
-        (0.25, 0.5, 0, 2),
-        (0.25, 0.5, 6, 0.5),
-        (0.00006016, 0.00579, 2000, 1 / (0.12032 + 0.00579)),  # KITTI
-        (0.000305, 0.1378, 1000, 1 / (0.305 + 0.1378)),  # NYU
-        (1, -5, 3, 1e8),  # below zero, infinitely far
-    ],
-)
-def test_inverse_to_depth_by_hand(scale, shift, x, metres):
-    result = InverseToDepth(scale, shift)(np.array([[x]], "float32"))
-    np.testing.assert_allclose(arrays(result), [[metres]], rtol=1e-6)

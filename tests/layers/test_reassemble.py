@@ -62,5 +62,5 @@ def test_shrinks_with_a_pixel_of_padding_on_each_side(size):
 
 @pytest.mark.parametrize("factor", [3, 8, 0.25, 0, -2, None])
 def test_other_factors_are_refused(factor):
-    with pytest.raises(ValueError, match="`factor` has to be 4, 2, 1 or 0.5; received"):
+    with pytest.raises(ValueError, match="`factor` must be 4, 2, 1 or 0.5. Received:"):
         Reassemble(5, factor)

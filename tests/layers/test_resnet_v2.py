@@ -99,8 +99,3 @@ def test_bottleneck(options, tmp_path):
     shortcut = conv_and_norm(x, "", strides, "downsample_") if project else x
     np.testing.assert_allclose(arrays(layer(x)), relu(y + shortcut), atol=2e-5)
     check_layer(layer, [(x,), (maps(3, 4, channels),)], tmp_path)
-
-
-def test_stem_refuses_sides_that_are_no_multiples():
-    with pytest.raises(ValueError, match="multiples of 16; received 32 x 40"):
-        ResNetStem(4, num_groups=2)(maps(32, 40, 3))

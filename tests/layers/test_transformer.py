@@ -129,7 +129,7 @@ def test_patch_embedding(tmp_path):
 
 @pytest.mark.parametrize("size", [(9, 8), (8, 10)])
 def test_patches_have_to_fit(size):
-    with pytest.raises(ValueError, match=f"multiples of 4; received {size[0]} x {size[1]}"):
+    with pytest.raises(ValueError, match=f"multiples of 4. Received: {size[0]} x {size[1]}"):
         PatchEmbedding(DIM, 4)(normal(1, *size, 3))
 
 

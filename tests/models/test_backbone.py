@@ -43,7 +43,7 @@ def backbones():
 
 
 def test_other_sizes_are_refused(backbones):
-    with pytest.raises(ValueError, match="multiples of 16; received 64 x 100"):
+    with pytest.raises(ValueError, match="multiples of 16. Received: 64 x 100"):
         backbones["ViTEncoder"](tiny.images(1, 64, 100))
 
 
@@ -90,9 +90,9 @@ def test_readout_sees_the_class_token():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"readout": "cat"}, "`readout` has to be"),
-        ({"reassemble_channels": (8, 12, 16)}, "`reassemble_channels` has to be four widths"),
-        ({"reassemble_channels": (8, 12, 16, 20, 24)}, "`reassemble_channels` has to be four"),
+        ({"readout": "cat"}, "`readout` must be"),
+        ({"reassemble_channels": (8, 12, 16)}, "`reassemble_channels` must be four widths"),
+        ({"reassemble_channels": (8, 12, 16, 20, 24)}, "`reassemble_channels` must be four"),
     ],
 )
 def test_bad_arguments(options, message):

@@ -13,10 +13,12 @@ from losses.reference import scale_shift_invariant
 import keras_dpt
 from keras_dpt.encoders import ENCODERS
 from keras_dpt.errors import TrainingError
+from keras_dpt.layers.outputs import ScaledSigmoid
 from keras_dpt.losses import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
 from keras_dpt.metrics import AbsRel, Delta1
 
-METRIC = {"kind": "metric_depth", "scale": 0.5, "shift": 0.25}
+SCALES = {"scale": 0.5, "shift": 0.25}
+METRIC = {"kind": "metric_depth"} | SCALES
 
 
 class Batches(keras.utils.PyDataset):
@@ -102,12 +104,15 @@ def test_metric_depth_by_hand(model):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"kind": "disparity"}, "`kind` has to be one of .*received 'disparity'"),
-        ({"kind": "metric_depth"}, "`scale` and `shift` are both needed"),
+        ({"kind": "disparity"}, "`kind` must be one of .*Received: 'disparity'"),
+        ({"kind": "metric_depth"}, "needs both `scale` and `shift`"),
         ({"kind": "metric_depth", "scale": 0.5}, "scale=0.5, shift=None"),
         ({"kind": "metric_depth", "shift": 0.5}, "scale=None, shift=0.5"),
-        ({"scale": 0.5, "shift": 0.25}, "mean nothing"),
-        ({"shift": 0.0}, "mean nothing"),
+        ({"kind": "relative_inverse_depth"} | SCALES, "must be None"),
+        ({"shift": 0.0}, "given together"),
+        ({"output_layer": ScaledSigmoid(20)} | SCALES, "contradict `output_layer`"),
+        ({"output_layer": ScaledSigmoid(20), "kind": "relative_inverse_depth"}, "contradict"),
+        ({"head_size": "half"}, "`head_size` must be"),
     ],
 )
 def test_kinds_and_constants_that_do_not_go_together(shared, options, message):

@@ -70,5 +70,5 @@ def test_depth_of_a_large_photo(kind):
 
 
 def test_sizes_that_make_no_sense():
-    with pytest.raises(ValueError, match="at least 32, one number; received 31"):
+    with pytest.raises(ValueError, match="one number, at least 32. Received: 31"):
         tiny.depth().predict_image(np.zeros((64, 64, 3), "uint8"), sliding_window=31)

@@ -40,7 +40,6 @@ def test_parse_stages():
         ("96", "look like"),
         ("96x", "look like"),
         ("96x128:a", "look like"),
-        ("96x100", "multiples of 32"),
         ("96x128:0.5", "rise to 1"),
         ("96x128:0.7,192x256:0.6,32x32", "rise to 1"),
     ],
@@ -48,6 +47,12 @@ def test_parse_stages():
 def test_stages_that_make_no_sense(text, message):
     with pytest.raises(TrainingError, match=f"{message}.*{text}"):
         parse_stages(text)
+
+
+def test_sides_that_the_network_cannot_take():
+    model = tiny.depth()
+    with pytest.raises(TrainingError, match="multiples of 16. Received: 64x64, 96x100"):
+        fit_in_stages(model, None, parse_stages("64x64:0.5,96x100"), 2, [])
 
 
 class Spy(keras.callbacks.Callback):
