@@ -93,8 +93,8 @@ def factor(tap, n, unit):
     if tap.stride not in by:
         raise ValueError(
             f"Tap {n}, of stride {tap.stride}, cannot be reassembled to level {n}, of stride "
-            f"{level:g}: it must be 4, 2, 1 or 0.5 times that. Set `reassemble=False` for maps that are "
-            "a pyramid already."
+            f"{level:g}: it must be 4, 2, 1 or 0.5 times that. Set "
+            "`reassemble=False` for maps that are a pyramid already."
         )
     return by[tap.stride]
 

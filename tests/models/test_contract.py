@@ -103,8 +103,8 @@ def test_levels_of_patch_14(size, rows):
 
 
 def test_a_level_beyond_the_factors_is_refused():
-    taps = [Tap(12, 16, 1), Tap(12, 16, 1), Tap(12, 64), Tap(12, 16, 1)]
-    with pytest.raises(ValueError, match="Tap 3 of stride 64 cannot be reassembled to level 3"):
+    taps = [Tap(12, 16, 1), Tap(12, 16, 1), Tap(12, 24), Tap(12, 16, 1)]
+    with pytest.raises(ValueError, match="Tap 3, of stride 24, cannot be reassembled to level 3"):
         depth(taps)
 
 
@@ -138,16 +138,16 @@ def test_model_contract(kind):
     check_graph(depth(taps), [(3 * multiple, 2 * multiple), (multiple, 5 * multiple)])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["patch 14", "a pyramid", "stages and tokens"])
 def test_fit_learns(kind):
     taps, multiple = KINDS[kind]
     model = depth(taps)
     model.preprocessor = tiny.preprocessor((2 * multiple, 3 * multiple), multiple_of=multiple)
-    model.compile(keras.optimizers.Adam(1e-2), "mae", metrics=None)
+    model.compile(keras.optimizers.Adam(1e-3), "mse", metrics=None)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (4, 2 * multiple, 3 * multiple, 3)).astype("uint8")
     y = x[..., :1] / 255.0
-    losses = model.fit(x, y, batch_size=4, epochs=6, verbose=0).history["loss"]
+    losses = model.fit(x, y, batch_size=4, epochs=10, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     photo = rng.integers(0, 256, (50, 81, 3)).astype("uint8")
     assert model.predict_image(photo).values.shape == (50, 81)
