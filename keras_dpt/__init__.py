@@ -4,6 +4,7 @@ from keras_dpt import datasets, losses, metrics
 from keras_dpt.conversion.convert import convert
 from keras_dpt.encoders.efficientnet_hybrid import EfficientNetHybridEncoder
 from keras_dpt.encoders.encoder import Encoder, Tap
+from keras_dpt.encoders.keras_hub_backbone import KerasHubEncoder
 from keras_dpt.encoders.vit import ViTEncoder
 from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
 from keras_dpt.errors import (
@@ -53,6 +54,7 @@ __all__ = [
     "ImageError",
     "InverseAffine",
     "KerasDPTError",
+    "KerasHubEncoder",
     "LabelError",
     "LabelMap",
     "PointCloud",

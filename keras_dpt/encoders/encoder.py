@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras_hub
 from keras import ops
 
-from keras_dpt.ops.sides import check_sides
+from keras_dpt.ops.sides import check_sides, check_size
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,25 @@ class Encoder(keras_hub.models.Backbone):
 
     def call(self, inputs, **kwargs):
         images = inputs[0] if isinstance(inputs, list | tuple) else inputs
+        check_size(ops.shape(images), self.fixed_size)
         check_sides(ops.shape(images), self.required_multiple, self.size_multiple)
         return super().call(inputs, **kwargs)
+
+
+def fixed_shape(encoder, image_shape):
+    """`image_shape` with the encoder's size where that is fixed.
+
+    Raises: ValueError: it has another.
+    """
+    if encoder.fixed_size is None:
+        return tuple(image_shape)
+    for side, fixed in zip(image_shape, encoder.fixed_size, strict=False):
+        if side not in (None, fixed):
+            raise ValueError(
+                f"{type(encoder).__name__} takes images of {encoder.fixed_size} (height, width) "
+                f"only. Received: image_shape={tuple(image_shape)}."
+            )
+    return (*encoder.fixed_size, 3)
 
 
 def pyramid_unit(taps):

@@ -4,7 +4,8 @@ import keras
 import keras_hub
 
 from keras_dpt.encoders import ENCODERS
-from keras_dpt.encoders.encoder import freeze_layers_too
+from keras_dpt.encoders.encoder import fixed_shape, freeze_layers_too
+from keras_dpt.encoders.keras_hub_backbone import as_encoder
 from keras_dpt.models.decoder import checked_fusion_size, decode, resolve
 from keras_dpt.models.from_preset import FromPreset
 
@@ -14,7 +15,9 @@ class DPTBackbone(FromPreset, keras_hub.models.Backbone):
     """Encoder and convolutional decoder of a Dense Prediction Transformer.
 
     Args:
-        image_encoder: an `Encoder`, such as `ViTEncoder` or `ViTHybridEncoder`.
+        image_encoder: an `Encoder`, such as `ViTEncoder` or `ViTHybridEncoder`; or a
+            `keras_hub.models.Backbone` for images, or the handle of its preset, of which a
+            `KerasHubEncoder` is made.
         readout, reassemble_channels, fusion_channels, use_batch_norm, fusion_bias,
             fusion_projection, fusion_size, rectified_shortcut: see `DPTDecoder`.
         image_shape: `(height, width, 3)`; `None` for a variable side.
@@ -57,7 +60,9 @@ class DPTBackbone(FromPreset, keras_hub.models.Backbone):
         dtype=None,
         **kwargs,
     ):
+        image_encoder = as_encoder(image_encoder)
         taps = image_encoder.taps
+        image_shape = fixed_shape(image_encoder, image_shape)
         resolved = resolve(taps, readout, reassemble_channels, fusion_channels)
         options = {
             "use_batch_norm": use_batch_norm,
@@ -92,6 +97,24 @@ class DPTBackbone(FromPreset, keras_hub.models.Backbone):
     def default_lora_layer_names(self):
         """Layers that `enable_lora(rank)` adapts: the encoder's query, key, value projections."""
         return self.image_encoder.default_lora_layer_names()
+
+    def enable_lora(self, rank, target_layer_names=None):
+        """Freeze the backbone but for low-rank adapters of rank `rank` in some dense layers.
+
+        Args:
+            rank: of the adapters.
+            target_layer_names: names of the layers; by default `default_lora_layer_names()`.
+
+        Raises: ValueError: the backbone has no layer of these names; nothing is frozen then.
+        """
+        names = target_layer_names or self.default_lora_layer_names()
+        dense = {layer.name for layer in self._flatten_layers() if hasattr(layer, "enable_lora")}
+        if not dense & set(names):
+            raise ValueError(
+                f"No layer to adapt: {list(names) or 'this encoder has no default'}. Give "
+                f"`target_layer_names=` of dense layers, such as {sorted(dense)[:6]}."
+            )
+        super().enable_lora(rank, names)
 
     def get_config(self):
         return super().get_config() | {

@@ -60,7 +60,12 @@ class PredictImages:
     def converter_of_photos(self):
         """The preprocessor's `DPTImageConverter`, or one with sizes that the network takes."""
         converter = getattr(self.preprocessor, "image_converter", None)
-        return converter or DPTImageConverter(multiple_of=self.backbone.size_multiple)
+        if converter is not None:
+            return converter
+        fixed, multiple = self.backbone.image_encoder.fixed_size, self.backbone.size_multiple
+        if fixed is None:
+            return DPTImageConverter(multiple_of=multiple)
+        return DPTImageConverter(fixed, keep_aspect_ratio=False, multiple_of=1)
 
     def network_outputs(self, inputs, batch_size):
         """Run images that are ready for the network, in batches of equal shapes.

@@ -22,11 +22,31 @@ def check_sides(shape, multiple, advised=None):
     for side in (height, width):
         if isinstance(side, int):
             if side % multiple:
-                error = ValueError(message)
-                error._keras_call_info_injected = True  # Keras then adds nothing to the sentence
-                raise error
+                raise untouched(message)
         elif side is not None and keras.config.backend() == "tensorflow":
             import tensorflow as tf
 
             # Else a convolution would silently leave out the last rows or columns.
             tf.debugging.assert_equal(side % multiple, 0, message=message)
+
+
+def check_size(shape, fixed):
+    """Raise a ValueError if images of `shape` `(B, H, W, C)` are not of a fixed size.
+
+    Args: shape: as in `check_sides`. fixed: `(height, width)`, or `None` for any.
+    """
+    sides = tuple(shape[1:3])
+    if fixed is None or not all(isinstance(side, int) for side in sides) or sides == tuple(fixed):
+        return
+    raise untouched(
+        f"This encoder takes images of {fixed[0]} x {fixed[1]} (height x width) only. Received: "
+        f"{sides[0]} x {sides[1]}. Set `image_size={tuple(fixed)}` and `keep_aspect_ratio=False` "
+        "in the image converter."
+    )
+
+
+def untouched(message):
+    """A ValueError to which Keras adds nothing when it comes out of a layer's `call`."""
+    error = ValueError(message)
+    error._keras_call_info_injected = True
+    return error
