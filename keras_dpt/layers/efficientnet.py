@@ -52,7 +52,7 @@ class ConvNorm(keras.layers.Layer):
 
     def call(self, x, training=None):
         x = convolve_and_normalize(self.conv, self.norm, x, training)
-        return in_place.relu6(x) if self.activate else x
+        return in_place.relu6(x, of=self.norm) if self.activate else x
 
     def convolutions(self):
         """Itself, as a list, like an `InvertedResidual`'s."""
@@ -121,7 +121,7 @@ class InvertedResidual(keras.layers.Layer):
         y = x
         for layer in self.convolutions():
             y = layer(y, training=training)
-        return in_place.add(y, x) if self.has_shortcut else y
+        return in_place.add(y, x, of=layer) if self.has_shortcut else y
 
     def convolutions(self):
         """Its `ConvNorm`s, in the order in which they run."""

@@ -72,10 +72,11 @@ class ResidualConvUnit(keras.layers.Layer):
         x = y if self.rectified_shortcut else x
         if self.use_batch_norm:
             y = convolve_and_normalize(self.conv1, self.norm1, y, training)
-            y = convolve_and_normalize(self.conv2, self.norm2, in_place.relu(y), training)
+            y = in_place.relu(y, of=self.norm1)
+            y = convolve_and_normalize(self.conv2, self.norm2, y, training)
         else:
-            y = self.conv2(in_place.relu(self.conv1(y)))
-        return in_place.add(y, x)
+            y = self.conv2(in_place.relu(self.conv1(y), of=self.conv1))
+        return in_place.add(y, x, of=self.norm2 if self.use_batch_norm else self.conv2)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -177,7 +178,9 @@ class FeatureFusion(keras.layers.Layer):
         if self.has_skip:
             if self.stretch_skip:
                 skip = resize_bilinear(skip, ops.shape(x)[1:3], align_corners=False)
-            x = in_place.add(self.residual_unit1(skip, training=training), x)
+            x = in_place.add(
+                self.residual_unit1(skip, training=training), x, of=self.residual_unit1
+            )
         x = self.residual_unit2(x, training=training)
         # The original enlarges first. A 1x1 convolution commutes with interpolation, whose
         # weights sum to one, and costs a quarter on the small map.

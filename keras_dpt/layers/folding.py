@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_dpt.ops.in_place import has_hooks
+
 
 def convolve_and_normalize(conv, norm, x, training):
     """`norm(conv(x))`; when `norm` does not learn, with its factors in kernel and bias.
@@ -17,6 +19,8 @@ def convolve_and_normalize(conv, norm, x, training):
     """
     if training and norm.trainable:
         return norm(conv(x), training=True)
+    if has_hooks(conv, norm):  # folded, neither layer is called, and a hook would see nothing
+        return norm(conv(x), training=False)
     # In float32: a variance can be smaller than half precision knows.
     gamma, beta, mean, variance = (
         ops.cast(weight, "float32")

@@ -94,7 +94,7 @@ class DepthHead(keras.layers.Layer):
             x = self.projection(x)
         x = self.conv1(x)
         size = enlarged_size(x, size_like)
-        if in_place.keeps_nothing():
+        if in_place.keeps_nothing() and not in_place.has_hooks(self.conv2, self.conv3):
             return self._in_strips(x, size)
         x = resize_bilinear(x, size, self.align_corners)
         return self.conv3(self.conv2(x))
@@ -182,7 +182,8 @@ class SegmentationHead(keras.layers.Layer):
             layer.build(x_shape)
 
     def call(self, x, size_like=None, training=None):
-        x = in_place.relu(convolve_and_normalize(self.conv1, self.norm, x, training))
+        x = convolve_and_normalize(self.conv1, self.norm, x, training)
+        x = in_place.relu(x, of=self.norm)
         x = self.conv2(self.drop(x, training=training))
         if self.factor == 1 and size_like is None:
             return x

@@ -27,6 +27,9 @@ class Conv2D(keras.layers.Conv2D):
     Args, inputs and returns: as in `keras.layers.Conv2D`, with `data_format="channels_last"`.
     """
 
+    def __init__(self, *args, data_format="channels_last", **kwargs):
+        super().__init__(*args, data_format=data_format, **kwargs)
+
     def build(self, input_shape):
         super().build(input_shape)
         _keep_outputs_first(self._kernel, (3, 2, 0, 1))
@@ -70,6 +73,9 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
         `padding="valid"` and `data_format="channels_last"`.
     """
 
+    def __init__(self, *args, data_format="channels_last", **kwargs):
+        super().__init__(*args, data_format=data_format, **kwargs)
+
     def call(self, inputs):
         x = enlarge(ops.convert_to_tensor(inputs), ops.convert_to_tensor(self.kernel))
         x = x + self.bias if self.use_bias else x
@@ -85,6 +91,9 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     Args, inputs and returns: as in `keras.layers.DepthwiseConv2D`, with `depth_multiplier=1`,
         `padding="same"` and `data_format="channels_last"`.
     """
+
+    def __init__(self, *args, data_format="channels_last", **kwargs):
+        super().__init__(*args, data_format=data_format, **kwargs)
 
     def call(self, inputs):
         x = self.convolution_op(inputs, self.kernel, self.bias if self.use_bias else None)

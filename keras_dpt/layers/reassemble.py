@@ -45,7 +45,7 @@ class Reassemble(keras.layers.Layer):
         elif factor < 1:
             # One pixel of zeros on each side; a strided "same" would pad on one side only and
             # move the map by half a pixel.
-            self.pad = keras.layers.ZeroPadding2D(1, dtype=dtype)
+            self.pad = keras.layers.ZeroPadding2D(1, data_format="channels_last", dtype=dtype)
             self.resize = Conv2D(
                 channels,
                 3,

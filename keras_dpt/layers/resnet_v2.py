@@ -143,14 +143,16 @@ class ResNetStem(keras.layers.Layer):
             channels, 7, strides=2, standardization=standardization, dtype=dtype, name="conv"
         )
         self.norm = GroupNorm(num_groups, epsilon=1e-5, dtype=dtype, name="norm")
-        self.pool = keras.layers.MaxPooling2D(3, strides=2, padding="same", dtype=dtype)
+        self.pool = keras.layers.MaxPooling2D(
+            3, strides=2, padding="same", data_format="channels_last", dtype=dtype
+        )
 
     def build(self, input_shape):
         self.conv.build(input_shape)
         self.norm.build(self.conv.compute_output_shape(input_shape))
 
     def call(self, x):
-        return self.pool(in_place.relu(self.norm(self.conv(x))))
+        return self.pool(in_place.relu(self.norm(self.conv(x)), of=self.norm))
 
     def compute_output_shape(self, input_shape):
         return self.pool.compute_output_shape(self.conv.compute_output_shape(input_shape))
@@ -224,9 +226,9 @@ class Bottleneck(keras.layers.Layer):
 
     def call(self, x):
         shortcut = self.downsample_norm(self.downsample_conv(x)) if self.project else x
-        x = in_place.relu(self.norm1(self.conv1(x)))
-        x = in_place.relu(self.norm2(self.conv2(x)))
-        return in_place.relu(in_place.add(self.norm3(self.conv3(x)), shortcut))
+        x = in_place.relu(self.norm1(self.conv1(x)), of=self.norm1)
+        x = in_place.relu(self.norm2(self.conv2(x)), of=self.norm2)
+        return in_place.relu(in_place.add(self.norm3(self.conv3(x)), shortcut, of=self.norm3))
 
     def compute_output_shape(self, input_shape):
         return (*self.conv2.compute_output_shape(input_shape)[:-1], self.channels)

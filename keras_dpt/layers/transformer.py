@@ -247,8 +247,8 @@ class TransformerBlock(keras.layers.Layer):
             layer.build(input_shape)
 
     def call(self, x):
-        x = in_place.add(self.attention(self.norm1(x)), x)
-        return in_place.add(self.mlp(self.norm2(x)), x)
+        x = in_place.add(self.attention(self.norm1(x)), x, of=self.attention)
+        return in_place.add(self.mlp(self.norm2(x)), x, of=self.mlp)
 
     def attention_weights(self, x, queries):
         """How much some tokens attend to all.
