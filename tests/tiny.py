@@ -80,6 +80,11 @@ def randomize(layer, seed=0):
     return layer
 
 
+def run(model, x):
+    """The network's output for images that are ready for it, past any preprocessor."""
+    return np.asarray(keras.Model.predict_on_batch(model, x))
+
+
 def images(batch=2, height=64, width=64, seed=0):
     """`(batch, height, width, 3)` float32 in [-1, 1], ready for a network."""
     rng = np.random.default_rng(seed)

@@ -112,6 +112,7 @@ def _camera(args):
 
 def _check_known(known, height, width):
     from keras_dpt.errors import DepthError
+    from keras_dpt.maps.metres import check_metres
 
     for row, column, metres in known:
         if not (0 <= row < height and 0 <= column < width and metres > 0):
@@ -119,6 +120,7 @@ def _check_known(known, height, width):
                 f"--known {row:g} {column:g} {metres:g} is not in the photo, which has {height} "
                 f"rows and {width} columns, or not above 0 metres."
             )
+    check_metres([metres for _, _, metres in known], name="--known")
     if len(known) == 1:
         raise DepthError("Two --known or more are needed, at different depths; got one.")
 

@@ -1,6 +1,7 @@
 """Images in and out: find them, read them, write them. NumPy and Pillow only, no Keras."""
 
 import glob
+import logging
 import os
 import threading
 import warnings
@@ -13,6 +14,11 @@ from PIL import Image, UnidentifiedImageError
 
 from keras_dpt.errors import ImageError
 from keras_dpt.files import written_whole
+from keras_dpt.images.disguises import disguise
+from keras_dpt.images.left_out import is_learnt, what_was_left_out
+from keras_dpt.images.masked import refuse_masked
+
+logger = logging.getLogger("keras_dpt")
 
 # fmt: off
 IMAGE_SUFFIXES = (
@@ -61,7 +67,7 @@ def read_image(source: "str | os.PathLike | Image.Image | np.ndarray") -> np.nda
     | array uint8, or other integers in 0..255 | uint8                                         |
     | array uint16                             | float32, value / 257                          |
     | array bool                               | uint8, 0 or 255                               |
-    | array float in [0, 1]                    | float32, value * 255                          |
+    | array float in [0, 1], bfloat16 too      | float32, value * 255                          |
 
     Grey is repeated over the three channels. Alpha is dropped, not composited, so transparent
     pixels show the colour stored beneath, as upstream and `Image.convert("RGB")` do. An animation
@@ -77,7 +83,7 @@ def read_image(source: "str | os.PathLike | Image.Image | np.ndarray") -> np.nda
     Raises:
         ImageError: missing, empty, damaged or unknown file; more pixels than twice
             `PIL.Image.MAX_IMAGE_PIXELS` (some 179 million); an array of another shape, dtype or
-            range, or with values that are not finite. The message names the source.
+            range, or with values that are masked or not finite. The message names the source.
     """
     if isinstance(source, (str, os.PathLike)):
         return _read_file(Path(source))
@@ -88,13 +94,22 @@ def read_image(source: "str | os.PathLike | Image.Image | np.ndarray") -> np.nda
         raise ImageError(
             f"A picture is a path, a PIL image or an array, not a {type(source).__name__}."
         )
+    if getattr(source, "is_result", False):
+        raise ImageError(
+            f"A {type(source).__name__} is no image: pass the photo that it was made of."
+        )
+    refuse_masked(source, "The image", ImageError, "Fill them first: image.filled(0).")
+    if str(getattr(source, "dtype", "")) == "torch.bfloat16":  # NumPy has no such numbers
+        source = source.float()
     try:
         array = np.asarray(source)
     except Exception as error:
         raise ImageError(
             f"{type(source).__name__} cannot be turned into a NumPy array ({error}). "
-            "Move it to the CPU and detach it first."
+            f"{_advice_for_tensor(source)}"
         ) from error
+    if array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+        array = array.astype(np.float32)
     return _array_to_rgb(array, f"array of shape {array.shape} and dtype {array.dtype}")
 
 
@@ -111,7 +126,9 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
     """List the picture files that files, folders and patterns stand for.
 
     A folder gives the pictures in it and in its subfolders, sorted, known by their suffix
-    (`IMAGE_SUFFIXES`); hidden files and folders are skipped. A pattern (`*`, `?`, `[...]`, `**`)
+    (`IMAGE_SUFFIXES`); hidden files and folders are skipped. Images of kinds that cannot be read
+    as they are, such as HEIC without pillow-heif, are left out and named in a warning of the
+    logger "keras_dpt". A pattern (`*`, `?`, `[...]`, `**`)
     gives the pictures and folders that it matches, in the same way. Any other name is kept as it
     is, whatever its suffix and even if it is missing: `read_image` says so when its turn comes,
     and the other pictures need not suffer.
@@ -130,30 +147,36 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
     if not paths:
         raise ImageError("No picture was named; give files, folders or patterns.")
     found: dict[str, Path] = {}
+    others: list[Path] = []
     for given in paths:
         path = Path(given)
         if not str(given):  # an unset shell variable must not mean the current folder
             raise ImageError("A picture's name is empty.")
         if os.path.isdir(path):
-            files = _images_below(path)
+            files = _images_below(path, others)
             where = f"The folder {path} holds"
         elif glob.has_magic(str(given)) and not os.path.exists(path):
             files = []
             for match in map(Path, sorted(glob.glob(str(given), recursive=True))):
                 if match.is_dir():
-                    files += _images_below(match)
+                    files += _images_below(match, others)
                 elif _has_image_suffix(match):
                     files.append(match)
+                else:
+                    others.append(match)
             where = f"The pattern {given} matches"
         else:
             files = [path]
         if not files:
             raise ImageError(
                 f"{where} no picture. Pictures are known by their suffix "
-                f"({', '.join(IMAGE_SUFFIXES)}); name a file itself to read any other."
+                f"({', '.join(IMAGE_SUFFIXES)}); name a file itself to read any other. "
+                f"{what_was_left_out(others)}".rstrip()
             )
         for file in files:
             found.setdefault(os.path.abspath(file), file)
+    if sentences := what_was_left_out(others):
+        logger.warning("%s", sentences)
     return list(found.values())
 
 
@@ -177,9 +200,10 @@ def _read_file(path: Path) -> np.ndarray:
             "PIL.Image.MAX_IMAGE_PIXELS if you trust the file and have the memory."
         ) from error
     except UnidentifiedImageError as error:
+        advice = disguise(path) or "Convert it to PNG or JPEG."
         raise ImageError(
             f"{path} is not a picture in a format that Pillow can read, whatever its name says. "
-            "Convert it to PNG or JPEG."
+            f"{advice}"
         ) from error
     except MemoryError:
         raise
@@ -193,6 +217,7 @@ def _read_file(path: Path) -> np.ndarray:
 
 def _decode(image: Image.Image, name: str) -> np.ndarray:
     """Any PIL image, loaded or not, to `(H, W, 3)`; it is left as it was."""
+    is_waiting = bool(getattr(image, "tile", None))  # its pixels are still in the file
     try:
         if 0 in image.size:
             raise ImageError(f"{name} has no pixels (size {image.size}).")
@@ -216,7 +241,17 @@ def _decode(image: Image.Image, name: str) -> np.ndarray:
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly any type on damaged data
+        if _is_closed(image, error, is_waiting):
+            raise ImageError(
+                f"{name} was closed before its pixels were read. Pass it inside its `with` block, "
+                "call `load()` there, or pass the path."
+            ) from error
         raise _damaged(name, error) from error
+
+
+def _is_closed(image: Image.Image, error: Exception, was_waiting: bool) -> bool:
+    """Whether `error` is due to a PIL image that was closed, so that it has nothing to read."""
+    return (was_waiting and getattr(image, "fp", None) is None) or "closed" in str(error)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -226,6 +261,16 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # unreadable metadata is no reason to refuse good pixels
         return image
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _advice_for_tensor(tensor) -> str:
+    """What to do with a tensor that NumPy cannot read, as true as its attributes tell."""
+    device = str(getattr(tensor, "device", ""))
+    if getattr(tensor, "requires_grad", False):
+        return "Detach it first: tensor.detach().cpu()."
+    if device and "cpu" not in device.lower():
+        return "Move it to the CPU first: tensor.cpu()."
+    return "Convert it to a NumPy array of uint8, or of float32 from 0 to 1, first."
 
 
 def _unreadable(path: Path, error: Exception) -> ImageError:
@@ -297,13 +342,15 @@ def _scale_floats(array: np.ndarray, name: str) -> np.ndarray:
     return np.clip(array.astype(np.float32), 0, 1) * np.float32(255)
 
 
-def _images_below(folder: Path) -> list[Path]:
+def _images_below(folder: Path, others: list[Path]) -> list[Path]:
+    """Images in a folder and its subfolders; other files are added to `others`."""
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent, name) for name in files if not name.startswith(".")]
+    others += [path for path in found if not _has_image_suffix(path)]
     return sorted(filter(_has_image_suffix, found))
 
 
 def _has_image_suffix(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    return path.suffix.lower() in IMAGE_SUFFIXES or is_learnt(path)

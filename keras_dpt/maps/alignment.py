@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_dpt.errors import DepthError
+from keras_dpt.images.masked import false_if_masked, nan_if_masked
 
 ALIGNMENT_METHODS = ("least_squares", "median", "ransac")
 
@@ -20,7 +21,8 @@ def align_scale_shift(
     """Find `(scale, shift)` such that `scale * prediction + shift` is close to `target`.
 
     Both sides are inverse depths: a relative map and 1 / metres, never metres. A point counts if
-    it is inside the mask, both values are finite and the target is above 0.
+    it is inside the mask, both values are finite and the target is above 0. Masked values of masked
+    arrays do not count.
 
     - `least_squares`: the smallest sum of squared errors. Best without outliers.
     - `median`: the medians and the mean absolute deviations from them are made equal, as in the
@@ -49,16 +51,15 @@ def align_scale_shift(
     """
     if method not in ALIGNMENT_METHODS:
         raise DepthError(f"method must be one of {', '.join(ALIGNMENT_METHODS)}; got {method!r}.")
-    prediction = np.asarray(prediction, dtype=np.float64)
-    target = np.asarray(target, dtype=np.float64)
+    prediction, target = nan_if_masked(prediction), nan_if_masked(target)
     if prediction.shape != target.shape:
         raise DepthError(f"prediction is {prediction.shape} but target is {target.shape}.")
     valid = np.isfinite(prediction) & np.isfinite(target) & (target > 0)
     if mask is not None:
-        mask = np.asarray(mask)
+        mask = false_if_masked(mask)
         if mask.shape != target.shape:
             raise DepthError(f"mask is {mask.shape} but target is {target.shape}.")
-        valid &= mask.astype(bool)
+        valid &= mask
     x, y = prediction[valid], target[valid]
     if x.size < 2:
         raise DepthError(

@@ -11,9 +11,13 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from keras_dpt.errors import DepthError
-from keras_dpt.files import written_whole
+from keras_dpt.files import written
+from keras_dpt.images.disguises import disguise
+from keras_dpt.images.masked import false_if_masked, nan_if_masked, refuse_masked
 from keras_dpt.images.reading import PNG_COMPRESSION, without_pillow_warnings
 from keras_dpt.maps.alignment import align_scale_shift
+from keras_dpt.maps.array import ArrayResult, suffix_of
+from keras_dpt.maps.metres import check_metres, warn_if_clipped, warn_if_not_metres
 
 UNITS = {"relative_inverse_depth": None, "metric_depth": "m"}
 DEPTH_SUFFIXES = (".npy", ".pfm", ".png")
@@ -24,8 +28,10 @@ _PNG_KEY = "keras_dpt."  # of the metadata: keras_dpt.kind, .unit, .scale, .offs
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DepthMap:
+class DepthMap(ArrayResult):
     """Depth values of one picture, with their kind and unit.
+
+    NumPy takes it for the array of its values: `np.asarray(depth)`, `plt.imshow(depth)`.
 
     Args:
         values: `(H, W)` real, finite numbers; kept as float32 (a float32 array is not copied).
@@ -50,6 +56,9 @@ class DepthMap:
         unit = UNITS[self.kind] if self.unit is None else self.unit
         if unit != UNITS[self.kind]:
             raise DepthError(f"The unit of {self.kind} is {UNITS[self.kind]!r}; got {self.unit!r}.")
+        refuse_masked(
+            self.values, "Depth values", DepthError, "Fill them first: values.filled(fill_value)."
+        )
         values = np.asarray(self.values)
         if values.dtype.kind not in "fiu":
             raise DepthError(f"Depth values must be real numbers; got dtype {values.dtype}.")
@@ -68,6 +77,8 @@ class DepthMap:
             )
         if self.kind == "metric_depth" and low < 0:
             raise DepthError(f"Metric depth cannot be negative; got values down to {low:.6g} m.")
+        if self.kind == "metric_depth":
+            warn_if_not_metres(values)
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "unit", unit)
 
@@ -94,8 +105,8 @@ class DepthMap:
             )
         return self.values
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the values; the suffix of `path` chooses the format.
+    def save(self, file: str | os.PathLike | BinaryIO, format: str | None = None) -> None:
+        """Write the values; the suffix of `file` chooses the format.
 
         - `.npy`: float32, exact. Holds no kind: name it again to `load`.
         - `.pfm`: float32, exact, little endian, rows from bottom to top. Holds no kind either.
@@ -107,14 +118,18 @@ class DepthMap:
 
         The file appears complete or not at all; one that is there is replaced.
 
+        Args:
+            file: path; or a file object, such as `io.BytesIO`, open for writing in binary.
+            format: "npy", "pfm" or "png"; needed for file objects.
+
         Raises:
-            DepthError: unknown suffix, no such folder, or the file cannot be written.
+            DepthError: unknown suffix or format, no such folder, or the file cannot be written.
         """
-        path = Path(path)
         writers = {".npy": _write_npy, ".pfm": _write_pfm, ".png": _write_png}
-        writer = writers[_known_suffix(path)]
-        with written_whole(path, DepthError) as file:
-            writer(file, self)
+        hint = "For a coloured picture: depth.colorize().save(path)."
+        writer = writers[suffix_of(file, format, DEPTH_SUFFIXES, DepthError, hint)]
+        with written(file, DepthError) as out:
+            writer(out, self)
 
     @classmethod
     def load(cls, path: str | os.PathLike, kind: str | None = None) -> "DepthMap":
@@ -151,7 +166,7 @@ class DepthMap:
         except MemoryError:
             raise
         except Exception as error:  # decoders raise nearly any type on damaged data
-            raise DepthError(f"Cannot read {path}: {error}") from error
+            raise DepthError(f"Cannot read {path}: {disguise(path) or error}") from error
 
     def colorize(
         self, colormap: str = "inferno", vmin: float | None = None, vmax: float | None = None
@@ -232,12 +247,14 @@ class DepthMap:
         if points is not None:
             rows, columns, metres = self._at_points(points)
             prediction = self.values[rows, columns]
-            mask = None if mask is None else np.asarray(mask)[rows, columns]
+            mask = None if mask is None else false_if_masked(mask)[rows, columns]
         else:
-            metres = np.asarray(depth, dtype=np.float64)
+            metres = nan_if_masked(depth)
             if metres.shape != self.values.shape:
                 raise DepthError(f"depth is {metres.shape} but the map is {self.values.shape}.")
             prediction = self.values
+        used = metres if mask is None else metres[false_if_masked(mask)]
+        check_metres(used, max_depth, "depth" if points is None else "points")
         known = np.isfinite(metres) & (metres > 0)
         inverse = np.divide(1.0, metres, out=np.zeros_like(metres), where=known)
         scale, shift = align_scale_shift(prediction, inverse, mask, method)
@@ -248,11 +265,12 @@ class DepthMap:
                 "and that points are (row, column, metres)."
             )
         aligned = scale * self.values.astype(np.float64) + shift
+        warn_if_clipped(aligned, max_depth)
         np.maximum(aligned, 1.0 / max_depth, out=aligned)
         return DepthMap(1.0 / aligned, "metric_depth", source=self.source)
 
     def _at_points(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        points = np.asarray(points, dtype=np.float64)
+        points = nan_if_masked(points)  # a masked distance is not known
         if points.ndim != 2 or points.shape[1] != 3:
             raise DepthError(f"points must be (N, 3): row, column, metres; got {points.shape}.")
         if not np.isfinite(points[:, :2]).all():

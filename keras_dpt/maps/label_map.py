@@ -12,8 +12,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from keras_dpt.errors import LabelError
-from keras_dpt.files import written_whole
+from keras_dpt.files import written
+from keras_dpt.images.disguises import disguise
+from keras_dpt.images.masked import refuse_masked
 from keras_dpt.images.reading import read_image, without_pillow_warnings
+from keras_dpt.maps.array import ArrayResult, suffix_of
 
 LABEL_SUFFIXES = (".npy", ".png")
 
@@ -22,8 +25,10 @@ _KIND = "labels"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LabelMap:
+class LabelMap(ArrayResult):
     """The class of every pixel of one picture.
+
+    NumPy takes it for the array of its labels: `np.asarray(labels)`, `plt.imshow(labels)`.
 
     Args:
         labels: `(H, W)` class ids, integers from 0; kept as uint8 if they fit, else as int32.
@@ -39,6 +44,8 @@ class LabelMap:
             `ignore_index`, names, colours or confidence that do not go with them.
     """
 
+    _array_name = "labels"
+
     labels: np.ndarray
     class_names: Sequence[str]
     palette: Sequence[Sequence[int]] | None = None
@@ -50,6 +57,9 @@ class LabelMap:
         names = check_class_names(self.class_names)
         check_ignore_index(self.ignore_index, len(names))
         palette = default_palette(len(names)) if self.palette is None else self.palette
+        advice = f"Fill them with the label of unknown pixels: .filled({self.ignore_index})."
+        refuse_masked(self.labels, "Labels", LabelError, advice)
+        refuse_masked(self.confidence, "Confidence", LabelError, "Fill them: .filled(0).")
         labels = np.asarray(self.labels)
         if labels.dtype.kind not in "iu":
             raise LabelError(f"Labels must be integers; got dtype {labels.dtype}.")
@@ -80,7 +90,12 @@ class LabelMap:
         largest = list(self.shares().items())[:3]
         largest = ", ".join(f"{name} {share:.0%}" for name, share in largest)
         source = f", source={str(self.source)!r}" if self.source is not None else ""
-        return f"LabelMap({height}x{width}, {len(self.class_names)} classes: {largest}{source})"
+        ids = np.flatnonzero(self._counts())
+        ids = f" {ids[0]}..{ids[-1]}" if len(ids) else ""
+        return (
+            f"LabelMap({height}x{width} {self.kind}{ids} of {len(self.class_names)} classes: "
+            f"{largest or 'none of them'}{source})"
+        )
 
     @property
     def kind(self) -> str:
@@ -97,8 +112,8 @@ class LabelMap:
         order = np.argsort(-counts, kind="stable")
         return {self.class_names[i]: float(counts[i] / total) for i in order if counts[i]}
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the labels; the suffix of `path` chooses the format.
+    def save(self, file: str | os.PathLike | BinaryIO, format: str | None = None) -> None:
+        """Write the labels; the suffix of `file` chooses the format.
 
         - `.png`: indexed colours. Stored numbers are the class ids themselves (0 is the first
           class, where the original's script writes id + 1), seen through the palette; names and
@@ -108,22 +123,26 @@ class LabelMap:
         Confidence is not written. The file appears complete or not at all; one that is there is
         replaced.
 
+        Args:
+            file: path; or a file object, such as `io.BytesIO`, open for writing in binary.
+            format: "npy" or "png"; needed for file objects.
+
         Raises:
-            LabelError: unknown suffix, too many classes for PNG, no such folder, or the file
-                cannot be written.
+            LabelError: unknown suffix or format, too many classes for PNG, no such folder, or
+                the file cannot be written.
         """
-        path = Path(path)
-        suffix = _known_suffix(path)
+        hint = "For a coloured picture: labels.colorize().save(path)."
+        suffix = suffix_of(file, format, LABEL_SUFFIXES, LabelError, hint)
         if suffix == ".png" and self.labels.dtype != np.uint8:
             raise LabelError(
-                f"{path}: a PNG with a palette holds ids from 0 to 255, this map has "
+                f"{file}: a PNG with a palette holds ids from 0 to 255, this map has "
                 f"{len(self.class_names)} classes and ignores {self.ignore_index}. Save .npy."
             )
-        with written_whole(path, LabelError) as file:
+        with written(file, LabelError) as out:
             if suffix == ".png":
-                _write_png(file, self)
+                _write_png(out, self)
             else:
-                np.save(file, self.labels, allow_pickle=False)
+                np.save(out, self.labels, allow_pickle=False)
 
     @classmethod
     def load(
@@ -157,7 +176,7 @@ class LabelMap:
         except MemoryError:
             raise
         except Exception as error:  # decoders raise nearly any type on damaged data
-            raise LabelError(f"Cannot read {path}: {error}") from error
+            raise LabelError(f"Cannot read {path}: {disguise(path) or error}") from error
         if class_names is None and names is None:
             raise LabelError(f"{path} holds class ids but not their names. Pass class_names=.")
         if class_names is not None and list(class_names) != names:

@@ -9,14 +9,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from keras_dpt.errors import DepthError
-from keras_dpt.files import written_whole
+from keras_dpt.files import written
+from keras_dpt.images.masked import refuse_masked
 from keras_dpt.images.reading import read_image, without_pillow_warnings
+from keras_dpt.maps.array import ArrayResult, suffix_of
 from keras_dpt.maps.depth_map import DepthMap
 
 POINT_SUFFIXES = (".ply", ".glb", ".gltf")
@@ -203,8 +205,10 @@ def depth_to_points(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PointCloud:
+class PointCloud(ArrayResult):
     """Points in space, in camera coordinates: x right, y down, z forward, metres.
+
+    NumPy takes it for the array of its points: `np.asarray(cloud)`.
 
     Args:
         points: `(N, 3)` real, finite numbers, kept as float32.
@@ -213,10 +217,15 @@ class PointCloud:
     Raises: DepthError: (a ValueError) other shapes or dtypes, or no point at all.
     """
 
+    _array_name = "points"
+
     points: np.ndarray
     colors: np.ndarray | None = None
 
     def __post_init__(self):
+        advice = "Leave them out: points[~points.mask.any(axis=1)]."
+        refuse_masked(self.points, "Points", DepthError, advice)
+        refuse_masked(self.colors, "Colours", DepthError, "Fill them: .filled(0).")
         points = np.asarray(self.points, dtype="float32")
         if points.ndim != 2 or points.shape[1] != 3 or not len(points):
             raise DepthError(f"Points must be (N, 3) and not empty; got shape {points.shape}.")
@@ -241,8 +250,8 @@ class PointCloud:
         )
         return f"PointCloud({len(self)} points, {box} m)"
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the points; the suffix of `path` chooses the format.
+    def save(self, file: str | os.PathLike | BinaryIO, format: str | None = None) -> None:
+        """Write the points; the suffix of `file` chooses the format.
 
         - `.ply`: binary, little endian, camera coordinates as they are (y down).
         - `.glb`: glTF 2.0 in one binary file; axes turned as glTF wants them, y up and the camera
@@ -252,13 +261,17 @@ class PointCloud:
         Needs trimesh (`pip install "keras-dpt[points]"`). The file appears complete or not at all;
         one that is there is replaced.
 
-        Raises: DepthError: unknown suffix, no trimesh, no such folder, or it cannot be written.
+        Args:
+            file: path; or a file object, such as `io.BytesIO`, open for writing in binary.
+            format: "ply", "glb" or "gltf"; needed for file objects.
+
+        Raises: DepthError: unknown suffix or format, no trimesh, no such folder, or it cannot be
+            written.
         """
-        path = Path(path)
-        suffix = check_point_file(path)
+        suffix = check_point_file(file, format)
         content = self._ply() if suffix == ".ply" else self._gltf(binary=suffix == ".glb")
-        with written_whole(path, DepthError) as file:
-            file.write(content)
+        with written(file, DepthError) as out:
+            out.write(content)
 
     def _ply(self) -> bytes:
         import trimesh
@@ -278,20 +291,14 @@ class PointCloud:
         return files["model.gltf"]
 
 
-def check_point_file(path: str | os.PathLike) -> str:
-    """The suffix of a file of points that can be written.
+def check_point_file(file: str | os.PathLike | BinaryIO, format: str | None = None) -> str:
+    """The suffix of a file of points, or of a file object's format, that can be written.
 
     Raises: DepthError: unknown suffix, no such folder, or trimesh is missing.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in POINT_SUFFIXES:
-        raise DepthError(
-            f"{path}: files of points end in {', '.join(POINT_SUFFIXES)}; got "
-            f"{suffix or 'nothing'!r}."
-        )
-    if not path.parent.is_dir():
-        raise DepthError(f"Cannot write {path}: there is no folder {path.parent}. Make it.")
+    suffix = suffix_of(file, format, POINT_SUFFIXES, DepthError)
+    if not hasattr(file, "write") and not Path(file).parent.is_dir():
+        raise DepthError(f"Cannot write {file}: there is no folder {Path(file).parent}. Make it.")
     try:
         import trimesh  # noqa: F401
     except ImportError as error:

@@ -12,11 +12,12 @@ from keras_dpt.layers.outputs import InverseAffine, RelativeInverseDepth, Resize
 from keras_dpt.losses.depth import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
 from keras_dpt.maps.depth_map import UNITS, DepthMap
 from keras_dpt.metrics.depth import AbsRel, Delta1
+from keras_dpt.models.arguments import check_arguments
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.predict import check_images, with_source
 from keras_dpt.models.preprocessor import DPTDepthPreprocessor
-from keras_dpt.models.task import DPTTask, check_arguments
+from keras_dpt.models.task import DPTTask
 from keras_dpt.models.windows import blend, check_side
 from keras_dpt.optimizers import DEPTH_RATES, optimizer_with_rates
 
@@ -226,13 +227,13 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         return keras.saving.serialize_keras_object(self.output_layer)
 
     @classmethod
-    def from_architecture(cls, preset, dtype=None, **kwargs):
+    def from_architecture(cls, preset, dtype=None, image_shape=(None, None, 3), **kwargs):
         """Build from a preset (see `keras_dpt.presets`), with fresh weights.
 
         Of a preset of another task, only backbone and image geometry are taken.
         """
         parts = {
-            "backbone": DPTBackbone.from_architecture(preset, dtype=dtype),
+            "backbone": DPTBackbone.from_architecture(preset, dtype, image_shape=image_shape),
             "preprocessor": DPTDepthPreprocessor(DPTImageConverter(**preset["image"])),
         }
         if preset["task"] == "depth":

@@ -2,9 +2,15 @@
 
 import json
 import logging
+from contextlib import contextmanager
 from pathlib import Path
 
+import keras
+
 from keras_dpt import presets
+from keras_dpt.models.arguments import check_arguments_of_preset
+from keras_dpt.models.rebuilding import rebuilt
+from keras_dpt.models.sizes import set_sizes
 
 logger = logging.getLogger("keras_dpt")
 
@@ -43,10 +49,59 @@ class FromPreset:
             An instance of the class.
 
         Raises:
+            TypeError: no such constructor argument; the message says which may have been meant.
             ValueError: there is no such preset.
             keras_dpt.WeightsError: the weights cannot be had, or do not fit; the message says which
                 file to put where.
         """
+        check_arguments_of_preset(cls, kwargs)
+        if not load_weights and preset in presets.preset_names():
+            return cls.from_architecture(presets.read_preset(preset), **kwargs)
+
+        from keras_dpt.loading.cache import preset_directory
+
+        directory = str(preset_directory(preset))
+        with _own_errors():
+            return super().from_preset(directory, load_weights, **kwargs)
+
+
+class TaskFromPreset(FromPreset):
+    """As `FromPreset`, for tasks: heads keep their weights in subclasses, sizes go together."""
+
+    @classmethod
+    def from_preset(cls, preset, load_weights=True, image_size=None, **kwargs):
+        """Load a model; see `keras_dpt.DPTBackbone.from_preset` for what `preset` can be.
+
+        A subclass loads what its parents can: head, kind and names are the preset's unless
+        given. Its constructor may add arguments; it has to pass on the others.
+
+        Args:
+            preset: name, file, directory or handle. If it is of another task, its backbone is
+                used, and the head is untrained.
+            load_weights: `False` builds the named architecture with fresh weights, without network.
+            image_size: `(height, width)` that the preprocessor aims at, in place of the preset's.
+            **kwargs: override constructor arguments; `dtype` sets the dtype policy of all layers.
+                `image_shape=(height, width, 3)` makes a network for this one size, and the
+                preprocessor resizes all images to it.
+
+        Returns: an instance of the class.
+        Raises: as `keras_dpt.DPTBackbone.from_preset`.
+        """
+        check_arguments_of_preset(cls, kwargs)
+        ours = next(c for c in cls.__mro__ if c.__module__.startswith("keras_dpt."))
+        kwargs, own = _divided(kwargs, ours is cls)
+        with keras.saving.custom_object_scope(_unregistered(cls, ours)):
+            model = ours._loaded(preset, load_weights, **kwargs)
+        if not isinstance(model, cls) or own:
+            if not isinstance(getattr(model, "preprocessor", None), cls.preprocessor_cls):
+                own = {"preprocessor": _converted(model.preprocessor, cls.preprocessor_cls)} | own
+            model = rebuilt(cls, model, own)
+        set_sizes(model, image_size, kwargs.get("image_shape"))
+        return model
+
+    @classmethod
+    def _loaded(cls, preset, load_weights=True, **kwargs):
+        """What keras-hub makes of a preset; the class is one of this package."""
         if not load_weights and preset in presets.preset_names():
             return cls.from_architecture(presets.read_preset(preset), **kwargs)
 
@@ -54,12 +109,12 @@ class FromPreset:
 
         directory = str(preset_directory(preset))
         made_for = task_class_of(directory)
-        is_task = hasattr(cls, "preprocessor_cls")
-        if is_task and made_for and made_for not in {parent.__name__ for parent in cls.__mro__}:
+        if made_for and made_for not in _names_of_kin(cls):
             logger.warning(
                 "%s was made for %s: its backbone is used, the head is untrained.", preset, made_for
             )
-        return super().from_preset(directory, load_weights, **kwargs)
+        with _own_errors():
+            return super(FromPreset, cls).from_preset(directory, load_weights, **kwargs)
 
 
 def task_class_of(directory):
@@ -70,3 +125,54 @@ def task_class_of(directory):
     """
     file = Path(directory) / "task.json"
     return json.loads(file.read_text(encoding="utf-8"))["class_name"] if file.is_file() else None
+
+
+def task_of(preset):
+    """The task that a preset is for, "depth" or "segmentation"; `None` if it can't be said.
+
+    Args: preset: what `from_preset` takes.
+    """
+    if preset in presets.preset_names():
+        return presets.read_preset(preset)["task"]
+    tasks = {"DPTDepth": "depth", "DPTSegmentation": "segmentation"}
+    return tasks.get(task_class_of(str(preset)))
+
+
+def _divided(kwargs, is_ours):
+    """Arguments for the class of this package that loads, and those for a user's subclass."""
+    if is_ours:
+        return kwargs, {}
+    of_loading = ("backbone", "dtype", "image_shape", "preprocessor", "num_classes")
+    loading = {key: value for key, value in kwargs.items() if key in of_loading}
+    return loading, {key: value for key, value in kwargs.items() if key not in loading}
+
+
+def _unregistered(cls, ours):
+    """A user's classes by the name under which Keras saved them."""
+    own = cls.__mro__[: cls.__mro__.index(ours)]
+    return {c.__name__: c for c in reversed(own) if c.__name__ != ours.__name__}
+
+
+def _converted(preprocessor, cls):
+    """A preprocessor of the class that a user's task asks for."""
+    return None if preprocessor is None else cls.from_config(preprocessor.get_config())
+
+
+def _names_of_kin(cls):
+    """Names of a class, its ancestors and all that is derived from it."""
+    names, pending = {parent.__name__ for parent in cls.__mro__}, [cls]
+    while pending:
+        pending += (found := pending.pop().__subclasses__())
+        names |= {c.__name__ for c in found}
+    return names
+
+
+@contextmanager
+def _own_errors():
+    """Say what went wrong in a constructor without the config that Keras prints around it."""
+    try:
+        yield
+    except TypeError as error:
+        while "could not be deserialized" in str(error) and error.__context__ is not None:
+            error = error.__context__
+        raise error from None

@@ -8,6 +8,7 @@ from keras import ops
 from keras_dpt import presets
 from keras_dpt.images.resizing import RESIZE_METHODS, resize
 from keras_dpt.models.backbone import DPTBackbone
+from keras_dpt.models.sizes import checked_size
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -57,13 +58,22 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
             "data_format",
         ):
             kwargs.pop(name, None)  # the base class's words for what is said above
-        super().__init__(image_size=image_size, data_format="channels_last", **kwargs)
+        super().__init__(image_size=checked_size(image_size), data_format="channels_last", **kwargs)
         self.resizing.built = True  # it only keeps `image_size` and is never called
         self.keep_aspect_ratio = keep_aspect_ratio
         self.multiple_of = multiple_of
         self.resize = resize
         self.mean = mean
         self.std = std
+
+    @property
+    def image_size(self):
+        """The `(height, width)` to aim at, or `None`; can be set."""
+        return super().image_size
+
+    @image_size.setter
+    def image_size(self, value):
+        self.resizing.height, self.resizing.width = checked_size(value) or (None, None)
 
     def target_size(self, height, width, scale=1.0):
         """The `(height, width)` that an image of `height` x `width` pixels is resized to.

@@ -2,13 +2,21 @@
 
 import dataclasses
 import os
+import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import keras
 import numpy as np
 
 from keras_dpt.images.reading import read_image
 from keras_dpt.models.image_converter import DPTImageConverter
+from keras_dpt.models.sizes import check_size_of_network
+
+# Of each network that predicts; by its backbone, which several tasks may share.
+_locks = weakref.WeakKeyDictionary()
+_locks_are_made = threading.Lock()
 
 
 class PredictImages:
@@ -80,10 +88,25 @@ class PredictImages:
 
     def _outputs_of_batches(self, shapes, get, batch_size):
         """`network_outputs` of inputs of these shapes, where `get(i)` is number i."""
+        check_size_of_network(self, shapes)
         for batch in _batches(shapes, batch_size):
-            # Not `Task.predict_on_batch`: these images are already converted.
-            outputs = keras.Model.predict_on_batch(self, np.stack([get(i) for i in batch]))
+            images = np.stack([get(i) for i in batch])
+            with one_at_a_time(self):
+                # Not `Task.predict_on_batch`: these images are already converted.
+                outputs = keras.Model.predict_on_batch(self, images)
             yield from zip(batch, np.asarray(outputs), strict=True)
+
+
+def one_at_a_time(task):
+    """A context in which no other thread predicts with this network, where that would go wrong.
+
+    On JAX, Keras gives the network's state to each compiled step and takes it back afterwards; in
+    between, it is deleted.
+    """
+    if keras.config.backend() != "jax":
+        return nullcontext()
+    with _locks_are_made:
+        return _locks.setdefault(task.backbone, threading.RLock())
 
 
 def check_images(images, batch_size):

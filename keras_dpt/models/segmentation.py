@@ -17,14 +17,18 @@ from keras_dpt.maps.label_map import (
     default_palette,
 )
 from keras_dpt.metrics.segmentation import MeanIoU, PixelAccuracy
+from keras_dpt.models.arguments import check_arguments
 from keras_dpt.models.backbone import DPTBackbone
+from keras_dpt.models.from_preset import task_of
 from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.labelling import label_pixels, linear_weights, resized_tiles
 from keras_dpt.models.predict import check_images, with_source
 from keras_dpt.models.preprocessor import DPTSegmentationPreprocessor
-from keras_dpt.models.task import DPTTask, check_arguments
+from keras_dpt.models.rebuilding import rebuilt
+from keras_dpt.models.task import DPTTask
 from keras_dpt.models.windows import check_side, windows
 from keras_dpt.ops.resize import resize_like
+from keras_dpt.presets import preset_names
 
 # Multi-scale inference of the paper, together with flipping.
 PAPER_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -86,6 +90,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         ignore_index=255,
         **kwargs,
     ):
+        check_arguments(self, kwargs)
         if not isinstance(num_classes, int) or num_classes < 1:
             raise LabelError(
                 f"`num_classes` has to be the number of classes to tell apart; got {num_classes}."
@@ -97,8 +102,6 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             raise LabelError(f"{len(class_names)} class_names for {num_classes} classes.")
         if palette is None:
             palette = default_palette(num_classes)
-
-        check_arguments(self, kwargs)
 
         # === Config, first: `Task.__init__` already compiles ===
         self.num_classes = num_classes
@@ -266,27 +269,41 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             **kwargs: override constructor arguments, such as `class_names`; `dtype` sets the dtype
                 policy of all layers.
         """
-        if num_classes is None:
-            return super().from_preset(preset, load_weights, **kwargs)
-        own = {"class_names", "palette", "compile"}
-        given = {key: value for key, value in kwargs.items() if key in own}
-        rest = {key: value for key, value in kwargs.items() if key not in own}
-        if load_weights:
-            # keras-hub, told of `num_classes`, would leave out all weights of both heads.
-            try:
-                return super().from_preset(preset, **rest)._for_classes(num_classes, **given)
-            except LabelError:
-                pass  # of another task: it knows no number of classes
-        return super().from_preset(preset, load_weights, num_classes=num_classes, **kwargs)
+        if num_classes is not None:
+            kwargs["num_classes"] = num_classes
+        return super().from_preset(preset, load_weights, **kwargs)
 
     @classmethod
-    def from_architecture(cls, preset, dtype=None, **kwargs):
+    def _loaded(cls, preset, load_weights=True, num_classes=None, **kwargs):
+        task = task_of(preset)
+        if num_classes is None:
+            if task not in (None, "segmentation"):
+                raise LabelError(
+                    f"{preset!r} is a preset for {task}, without a segmentation head. Pass "
+                    "num_classes=, the number of your classes, to train a new one, or take a "
+                    f"segmentation preset: {', '.join(preset_names('segmentation'))}."
+                )
+            return super()._loaded(preset, load_weights, **kwargs)
+        if not load_weights or task not in (None, "segmentation"):
+            return super()._loaded(preset, load_weights, num_classes=num_classes, **kwargs)
+        # keras-hub, told of `num_classes`, would leave out all weights of both heads.
+        own = {"num_classes": num_classes, "class_names": None, "palette": None}
+        own |= {key: kwargs.pop(key) for key in ("class_names", "palette") if key in kwargs}
+        own |= {"compile": kwargs.pop("compile")} if "compile" in kwargs else {}
+        try:
+            model = super()._loaded(preset, **kwargs)
+        except LabelError:  # a hub's, of another task: it knows no number of classes
+            return super()._loaded(preset, num_classes=num_classes, **kwargs | own)
+        return rebuilt(type(model), model, own, fresh=("conv2",))
+
+    @classmethod
+    def from_architecture(cls, preset, dtype=None, image_shape=(None, None, 3), **kwargs):
         """Build from a preset (see `keras_dpt.presets`), with fresh weights.
 
         Of a preset of another task, only backbone and image geometry are taken.
         """
         parts = {
-            "backbone": DPTBackbone.from_architecture(preset, dtype=dtype),
+            "backbone": DPTBackbone.from_architecture(preset, dtype, image_shape=image_shape),
             "preprocessor": DPTSegmentationPreprocessor(DPTImageConverter(**preset["image"])),
         }
         if preset["task"] == "segmentation":
@@ -295,20 +312,6 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
                 names = ("class_names", "palette")
                 parts |= {key: preset["output"][key] for key in names if key in preset["output"]}
         return cls(**parts | kwargs)
-
-    def _for_classes(self, num_classes, class_names=None, palette=None, **kwargs):
-        """A model around the same backbone, with last convolutions for other classes."""
-        config = {"num_classes": num_classes, "class_names": class_names, "palette": palette}
-        config = self.get_config() | config | kwargs
-        config |= {"backbone": self.backbone, "preprocessor": self.preprocessor}
-        model = type(self)(**config)
-        pairs = [(self.head, model.head)]
-        if self.auxiliary:
-            pairs.append((self.auxiliary_head, model.auxiliary_head))
-        for old, new in pairs:
-            new.conv1.set_weights(old.conv1.get_weights())
-            new.norm.set_weights(old.norm.get_weights())
-        return model
 
     def _label_map(self, labels, confidence):
         return LabelMap(

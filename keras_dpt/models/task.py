@@ -4,7 +4,8 @@ from contextlib import contextmanager, nullcontext
 
 import keras
 
-from keras_dpt.errors import DataError, TrainingError
+from keras_dpt.errors import DataError, ImageError, TrainingError
+from keras_dpt.images.masked import refuse_masked
 from keras_dpt.layers.linear import order_as_weights
 from keras_dpt.models.fit import (
     Arrays,
@@ -15,11 +16,11 @@ from keras_dpt.models.fit import (
     is_stream,
     weights_kept,
 )
-from keras_dpt.models.from_preset import FromPreset
-from keras_dpt.models.predict import PredictImages
+from keras_dpt.models.from_preset import TaskFromPreset
+from keras_dpt.models.predict import PredictImages, one_at_a_time
 
 
-class DPTTask(PredictImages, FromPreset):
+class DPTTask(PredictImages, TaskFromPreset):
     """Mixin before a keras-hub task class.
 
     A task says in `postprocess(output, size)` what becomes of the network's output for one image,
@@ -140,22 +141,34 @@ class DPTTask(PredictImages, FromPreset):
         keras-hub's own needs TensorFlow or Grain even for arrays, and knows no `PyDataset`.
         """
         if is_stream(x):
-            return super().predict(x, batch_size, **kwargs)
+            with one_at_a_time(self):
+                return super().predict(x, batch_size, **kwargs)
         if not isinstance(x, keras.utils.PyDataset):
             check_batch(x, "predict")
+            refuse_masked(x, "Images", ImageError, "Fill them first: x.filled(0).")
             x = (x,)
-        return keras.Model.predict(self, self._preprocessed(x, batch_size), **kwargs)
+        with one_at_a_time(self):
+            return keras.Model.predict(self, self._preprocessed(x, batch_size), **kwargs)
 
     def get_compile_config(self):
         """How the model was compiled, and whether its optimizer has a state; Keras saves this."""
         config = super().get_compile_config()
-        return config and config | {"optimizer_is_built": self.optimizer.built}
+        if not config:
+            return config
+        optimizer = config["optimizer"]
+        if not isinstance(optimizer, dict):  # a name, such as "adam"
+            optimizer = keras.saving.serialize_keras_object(self.optimizer)
+        # Inside the optimizer's part, where other models' `compile_from_config` let it be.
+        return config | {"optimizer": optimizer | {"is_built": self.optimizer.built}}
 
     def compile_from_config(self, config):
         """Compile as a saved model was, so that its training can go on; Keras calls this."""
-        config = keras.saving.deserialize_keras_object(config)
+        config = dict(config)
+        # Files of earlier versions have it beside the optimizer.
         optimizer_is_built = config.pop("optimizer_is_built", False)
-        self.compile(**config)
+        if isinstance(config.get("optimizer"), dict):
+            optimizer_is_built = config["optimizer"].get("is_built", optimizer_is_built)
+        self.compile(**keras.saving.deserialize_keras_object(config))
         if optimizer_is_built:
             self.optimizer.build(self.trainable_variables)
 
@@ -168,13 +181,6 @@ class DPTTask(PredictImages, FromPreset):
         """keras-hub's, without looking for the optimizer's state."""
         with without_optimizer(self):
             super().load_task_weights(filepath)
-
-
-def check_arguments(task, kwargs):
-    """Raise TypeError for constructor arguments that keras-hub would drop without a word."""
-    unknown = sorted(kwargs.keys() - {"compile", "dtype", "name", "trainable"})
-    if unknown:
-        raise TypeError(f"{type(task).__name__} takes no argument {', '.join(map(repr, unknown))}.")
 
 
 @contextmanager

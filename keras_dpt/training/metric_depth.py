@@ -3,8 +3,10 @@
 import numpy as np
 
 from keras_dpt.errors import DepthError, TrainingError
+from keras_dpt.images.masked import nan_if_masked
 from keras_dpt.losses.depth import ScaleInvariantLogLoss
 from keras_dpt.maps.alignment import align_scale_shift
+from keras_dpt.maps.metres import check_metres
 
 
 def to_metric(model, data, method="least_squares", batch_size=8):
@@ -31,13 +33,16 @@ def to_metric(model, data, method="least_squares", batch_size=8):
 
     Returns: a `DPTDepth` of kind "metric_depth".
     Raises: TrainingError: (a ValueError) the model is metric already; not one sample can be
-        aligned; or on average larger predictions are farther away.
+        aligned; depths are millimetres by their size; or on average larger predictions are
+        farther away.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), section 4.1, "Fine-tuning on small datasets".
     """
     if model.kind != "relative_inverse_depth":
         raise TrainingError(f"Only relative models become metric; this one is {model.kind}.")
     fits, farthest, problem = [], 0.0, "there are no samples"
     for samples in _chunks(_samples(data), batch_size):
+        known = np.concatenate([depth[valid] for _, depth, valid in samples])
+        check_metres(known, name="Depth of the data", error_class=TrainingError)
         predictions = model.predict_images([image for image, _, _ in samples], batch_size)
         for prediction, (_, depth, valid) in zip(predictions, samples, strict=True):
             inverse = np.divide(1, depth, out=np.zeros(depth.shape), where=valid)
@@ -99,7 +104,7 @@ def _samples(data):
         return
     for i in range(len(data)):
         images, depths, *weights = data[i]
-        depths = np.asarray(depths).reshape(images.shape[:3])
+        depths = nan_if_masked(depths).reshape(images.shape[:3])
         with np.errstate(invalid="ignore"):
             valid = np.isfinite(depths) & (depths > 0)
         if weights:

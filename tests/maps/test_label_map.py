@@ -50,7 +50,7 @@ def test_kind_and_frozen():
 
 def test_repr_is_short():
     assert repr(label_map(source="a.jpg")) == (
-        "LabelMap(2x4, 4 classes: sky 43%, road 29%, Ähre & co 29%, source='a.jpg')"
+        "LabelMap(2x4 labels 0..2 of 4 classes: sky 43%, road 29%, Ähre & co 29%, source='a.jpg')"
     )
 
 

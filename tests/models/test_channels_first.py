@@ -17,9 +17,9 @@ def channels_first():
 
 @pytest.mark.parametrize("encoder", tiny.ENCODER_CONFIGS)
 def test_the_same_network_is_built(encoder, channels_first):
-    ours = tiny.depth(encoder).predict_on_batch(tiny.images())
+    ours = tiny.run(tiny.depth(encoder), tiny.images())
     keras.config.set_image_data_format("channels_last")
-    np.testing.assert_array_equal(ours, tiny.depth(encoder).predict_on_batch(tiny.images()))
+    np.testing.assert_array_equal(ours, tiny.run(tiny.depth(encoder), tiny.images()))
 
 
 @pytest.mark.parametrize(

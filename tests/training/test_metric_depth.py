@@ -111,3 +111,11 @@ def test_what_makes_no_sense_is_refused(model, outputs):
     metric = to_metric(model, source([1 / (0.03 * x + 0.2) for x in outputs]))
     with pytest.raises(TrainingError, match="this one is metric_depth"):
         to_metric(metric, source(outputs))
+
+
+def test_millimetres_are_refused_before_any_work(model, outputs):
+    depths = [np.rint(1000 / (0.02 * x + 0.2)) for x in outputs]
+    with pytest.raises(TrainingError, match="Depth of the data: did you mean metres"):
+        to_metric(model, source(depths))
+    with pytest.raises(TrainingError, match="did you mean metres"):
+        fit_metric(model, Batches(source(depths), SIZE, 4, "depth", augment=False), epochs=1)
