@@ -64,3 +64,11 @@ def test_a_metric_map_of_millimetres_is_said(caplog):
     caplog.clear()
     DepthMap(np.where(DEPTH > 2.9, 1e4, DEPTH), "metric_depth")  # sky
     assert not caplog.records
+
+
+def test_the_command_line_looks_before_the_network_runs():
+    from keras_dpt.cli.points import _check_known
+
+    with pytest.raises(DepthError, match="--known: did you mean metres"):
+        _check_known([(0, 0, 3000.0), (40, 63, 1500.0)], 48, 64)
+    _check_known([(0, 0, 3.0), (40, 63, 1.5)], 48, 64)

@@ -94,7 +94,7 @@ def test_unknown_arguments_are_named_with_the_nearest(cls, preset, name, meant):
 
 
 def test_wrong_values_are_said_without_a_config():
-    with pytest.raises(ValueError, match="^`kind` has to be one of") as caught:
+    with pytest.raises(ValueError, match="^`kind` must be one of") as caught:
         keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2", kind="metres")
     assert len(str(caught.value)) < 200
 
