@@ -1,8 +1,6 @@
 """`from_preset` for everything that users load by name, by file or by hub handle."""
 
-import json
 import logging
-from pathlib import Path
 
 from keras_dpt import presets
 
@@ -51,22 +49,14 @@ class FromPreset:
             return cls.from_architecture(presets.read_preset(preset), **kwargs)
 
         from keras_dpt.loading.cache import preset_directory
+        from keras_dpt.models.tasks import task_in
 
         directory = str(preset_directory(preset))
-        made_for = task_class_of(directory)
-        is_task = hasattr(cls, "preprocessor_cls")
-        if is_task and made_for and made_for not in {parent.__name__ for parent in cls.__mro__}:
+        ours, made_for = getattr(cls, "task_name", None), task_in(directory)
+        if ours and made_for and made_for.task_name != ours:
             logger.warning(
-                "%s was made for %s: its backbone is used, the head is untrained.", preset, made_for
+                "%s was made for %s: its backbone is used, the head is untrained.",
+                preset,
+                made_for.__name__,
             )
         return super().from_preset(directory, load_weights, **kwargs)
-
-
-def task_class_of(directory):
-    """Name of the task class that a keras-hub preset directory holds; `None` if it can't be said.
-
-    Args:
-        directory: what `keras_dpt.loading.cache.preset_directory` returned.
-    """
-    file = Path(directory) / "task.json"
-    return json.loads(file.read_text(encoding="utf-8"))["class_name"] if file.is_file() else None

@@ -18,7 +18,6 @@ from keras_dpt.maps.label_map import (
 )
 from keras_dpt.metrics.segmentation import MeanIoU, PixelAccuracy
 from keras_dpt.models.backbone import DPTBackbone
-from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.labelling import label_pixels, linear_weights, resized_tiles
 from keras_dpt.models.predict import check_images, with_source
 from keras_dpt.models.preprocessor import DPTSegmentationPreprocessor
@@ -72,6 +71,12 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
 
     backbone_cls = DPTBackbone
     preprocessor_cls = DPTSegmentationPreprocessor
+    task_name = "segmentation"
+    kinds = ("labels",)
+    learns = "labels"  # which target of `keras_dpt.datasets.Batches`
+    result_cls = LabelMap
+    command = "segment"
+    assumption = "Its classes get no names"
 
     def __init__(
         self,
@@ -142,8 +147,6 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             "auxiliary": self.auxiliary_head(pyramid["P2"], training=True),
         }
 
-    learns = "labels"  # which target of `keras_dpt.datasets.Batches`
-
     def compile(
         self,
         optimizer="auto",
@@ -178,14 +181,25 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
                 "`learning_rate` is for the automatic optimizer: give one of both. Received also "
                 f"optimizer={optimizer!r}."
             )
-        if isinstance(loss, str) and loss == "auto":
-            loss = SegmentationLoss(self.ignore_index)
-        if isinstance(metrics, str) and metrics == "auto":
-            metrics = [MeanIoU(self.num_classes, self.ignore_index)]
-            metrics += [PixelAccuracy(self.ignore_index)]
-        # For Keras, `None` leaves the metrics of an earlier `compile` in place.
-        metrics = [] if metrics is None else metrics
+        loss, metrics = self.loss_and_metrics(loss, metrics)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def default_loss(self):
+        return SegmentationLoss(self.ignore_index)
+
+    def default_metrics(self):
+        return [MeanIoU(self.num_classes, self.ignore_index), PixelAccuracy(self.ignore_index)]
+
+    def describe_output(self):
+        return super().describe_output() | {
+            "kind": "logits",
+            "meaning": "One score per class; the largest wins, softmax over the last axis gives "
+            "probabilities.",
+            "to_photo_size": "Resize to the photo's size with cv2.INTER_CUBIC, then take the class "
+            "of the largest score at each pixel.",
+            "class_names": list(self.class_names),
+            "palette": [list(map(int, color)) for color in self.palette],
+        }
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if not isinstance(y_pred, dict):
@@ -280,21 +294,12 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         return super().from_preset(preset, load_weights, num_classes=num_classes, **kwargs)
 
     @classmethod
-    def from_architecture(cls, preset, dtype=None, **kwargs):
-        """Build from a preset (see `keras_dpt.presets`), with fresh weights.
-
-        Of a preset of another task, only backbone and image geometry are taken.
-        """
-        parts = {
-            "backbone": DPTBackbone.from_architecture(preset, dtype=dtype),
-            "preprocessor": DPTSegmentationPreprocessor(DPTImageConverter(**preset["image"])),
-        }
-        if preset["task"] == "segmentation":
-            parts |= preset["architecture"]["task_config"]
-            if kwargs.get("num_classes", parts["num_classes"]) == parts["num_classes"]:
-                names = ("class_names", "palette")
-                parts |= {key: preset["output"][key] for key in names if key in preset["output"]}
-        return cls(**parts | kwargs)
+    def arguments_from(cls, preset, given):
+        arguments = dict(preset["architecture"]["task_config"])
+        if given.get("num_classes", arguments["num_classes"]) == arguments["num_classes"]:
+            names = ("class_names", "palette")
+            arguments |= {key: preset["output"][key] for key in names if key in preset["output"]}
+        return arguments
 
     def _for_classes(self, num_classes, class_names=None, palette=None, **kwargs):
         """A model around the same backbone, with last convolutions for other classes."""

@@ -268,7 +268,7 @@ def test_a_local_file(tmp_path, cache, caplog):
     file = tmp_path / "mine.safetensors"
     file.write_bytes(AUTHORS)
     folder = preset_directory(file)
-    assert Path(folder).name.startswith("mine-") and "is the file of no preset" in caplog.text
+    assert Path(folder).name.startswith("mine-") and "matches no known preset" in caplog.text
     caplog.clear()
     assert preset_directory(str(file)) == folder and not caplog.records
     save_file({name: x + 1 for name, x in small_tensors().items()}, file)
