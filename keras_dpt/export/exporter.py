@@ -14,7 +14,6 @@ from keras_dpt.export.description import describe
 from keras_dpt.export.formats import PAIRS, check_packages, check_pair, check_path, find_format
 from keras_dpt.export.runtimes import load_exported
 from keras_dpt.models.task import DPTTask
-from keras_dpt.models.tasks import TASKS
 
 
 def export_model(
@@ -99,8 +98,10 @@ def _check_sides(size, multiple):
 
 def _check_model(model):
     if not isinstance(model, DPTTask):
-        names = " or ".join(task.__name__ for task in TASKS.values())
-        raise ExportError(f"`export_model` takes a {names}. Received: {type(model).__name__}.")
+        raise ExportError(
+            f"`export_model` takes a DPTDepth, a DPTSegmentation or another task. Received: "
+            f"{type(model).__name__}."
+        )
     other = {layer.dtype_policy.name for layer in model._flatten_layers()} - {"float32"}
     if other:
         raise ExportError(
