@@ -296,6 +296,15 @@ def test_a_hugging_face_handle(hub, server, cache, monkeypatch):
     assert preset_directory("hf://user/small") == folder and server.requests == []
 
 
+def test_a_relative_is_named_before_its_weights_are_fetched(hub, server, cache):
+    hub("user/zoe", "config.json", b'{"model_type": "zoedepth"}')
+    hub("user/zoe", "model.safetensors", HUGGING_FACE)
+    with pytest.raises(WeightsError, match="This is ZoeDepth, which is not supported"):
+        preset_directory("hf://user/zoe")
+    assert not any("safetensors" in request for request in server.requests)
+    assert files_in(cache) == []
+
+
 def test_a_handle_of_shards(hub, server):
     tensors = small_tensors("hf_base")
     names = sorted(tensors)
