@@ -11,7 +11,7 @@ import pytest
 
 import keras_dpt
 from keras_dpt import presets
-from keras_dpt.conversion.formats import SOURCES
+from keras_dpt.conversion.formats import FORMATS
 from keras_dpt.encoders import ENCODERS
 from keras_dpt.maps.depth_map import UNITS
 from keras_dpt.presets import list_presets, preset_names, preset_path, read_preset, source_address
@@ -87,7 +87,7 @@ def test_an_official_preset_leaves_nothing_to_defaults(name):
     assert set(architecture["backbone_config"]) == backbone
     assert preset["image"] == preset["image"] | {"resize": "bicubic", "keep_aspect_ratio": True}
     for source in preset["sources"]:
-        assert source["format"] in SOURCES
+        assert source["format"] in FORMATS
         # Upstream's file names end with the first digits of their hash.
         if "url" in source:
             assert source["url"].endswith(f"-{source['sha256_prefix']}.pt")

@@ -13,8 +13,7 @@ import numpy as np
 from keras_dpt.errors import DepthError, ImageError, KerasDPTError
 from keras_dpt.images.reading import read_image, write_picture
 from keras_dpt.maps.points import depth_to_points, exif_fov
-from keras_dpt.models.depth import DPTDepth
-from keras_dpt.models.segmentation import DPTSegmentation
+from keras_dpt.models.tasks import TASKS, task_named
 from keras_dpt.presets import preset_names, preset_path, read_preset
 
 MAX_FILE_SIZE = 50 * 1024**2  # bytes of an upload
@@ -22,8 +21,6 @@ MAX_PIXELS = 50_000_000
 _MAX_POINTS = 200_000  # a browser turns so many without effort
 _DEFAULT_FOV = 60  # degrees, of photos that do not say
 _FOV_RANGE = (5, 140)  # of the slider, in degrees
-
-TASKS = {"depth": DPTDepth, "segmentation": DPTSegmentation}
 
 _ABOUT = """# keras_dpt
 Depth and labels of single photos by the Dense Prediction Transformer. Photos stay on the machine
@@ -74,6 +71,16 @@ def label_results(model, photo: Path, folder: Path):
     labels.save(files[1])
     write_picture(labels.overlay(pixels, legend=True), files[2])
     return files[2], f"{len(labels.shares())} of {len(labels.class_names)} classes.", None, files
+
+
+def other_results(model, photo: Path, folder: Path):
+    """What every task has: its result coloured and as an array; as `label_results`."""
+    result = model.predict_image(_read(photo))
+    stem = folder / photo.stem
+    files = [Path(f"{stem}_{end}") for end in (f"{model.task_name}.npy", "color.png")]
+    result.save(files[0])
+    write_picture(result.colorize(), files[1])
+    return files[1], "", None, files
 
 
 def _read(photo: Path) -> np.ndarray:
@@ -131,7 +138,7 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
 
     Args:
         folder: for the results; somewhere below the system's folder of temporary files.
-        presets: for each task in `TASKS`, what `from_preset` takes, the first one chosen. `None`
+        presets: for each task, by name, what `from_preset` takes, the first one chosen. `None`
             for all of `keras_dpt.list_presets()` whose weights are complete, embedded ones first.
         turns: of the predictions.
 
@@ -139,7 +146,7 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
     """
     gr = import_gradio()
     presets = presets or default_presets()
-    load = functools.lru_cache(maxsize=1)(lambda task, name: TASKS[task].from_preset(name))
+    load = functools.lru_cache(maxsize=1)(lambda task, name: task_named(task).from_preset(name))
 
     def predict(photo, task, preset, fov, near, far):
         if not photo:
@@ -150,8 +157,10 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
                 model = load(task, preset)
                 if task == "depth":
                     results = depth_results(model, Path(photo), fov, near, far, target)
-                else:
+                elif task == "segmentation":
                     results = label_results(model, Path(photo), target)
+                else:
+                    results = other_results(model, Path(photo), target)
         except (KerasDPTError, ValueError, OSError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         picture, text, view, files = results
@@ -299,6 +308,7 @@ def default_presets() -> dict[str, list[str]]:
             key=lambda name: preset_path(name) is None,
         )
         for task in TASKS
+        if names[task]
     }
 
 

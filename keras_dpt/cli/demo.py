@@ -30,13 +30,13 @@ def add_parser(commands, common):
 
 
 def _run(args):
-    from keras_dpt.apps.demo_page import TASKS, serving
-    from keras_dpt.cli.evaluate import task_class
+    from keras_dpt.apps.demo_page import serving
+    from keras_dpt.models.tasks import DEFAULT, task_of
 
     presets = None
     if args.preset:
-        made_for = task_class(args.preset)
-        presets = {task: [args.preset] for task, cls in TASKS.items() if cls is made_for}
+        made_for = task_of(args.preset)
+        presets = {made_for.task_name if made_for else DEFAULT: [args.preset]}
     if not _is_loopback(args.host):
         print(
             f"keras-dpt: warning: whoever can reach {args.host} can use this page and this "

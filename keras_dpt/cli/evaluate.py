@@ -1,6 +1,5 @@
 """`keras-dpt evaluate` and `keras-dpt tabulate`"""
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -78,27 +77,13 @@ def add_data_arguments(parser):
 
 def load_model(args, protocol=None):
     """The model of `--preset`, whatever its task, as the other arguments want it."""
-    cls = task_class(args.preset, protocol)
-    model = cls.from_preset(args.preset, **({"dtype": args.dtype} if args.dtype else {}))
+    from keras_dpt.models.tasks import load_task, task_for
+
+    options = {"dtype": args.dtype} if args.dtype else {}
+    model = load_task(args.preset, protocol and task_for(protocol.target), **options)
     if args.image_size:
         model.preprocessor.image_size = tuple(args.image_size)
     return model
-
-
-def task_class(preset, protocol=None):
-    """`DPTDepth` or `DPTSegmentation`: as the preset says, else as the protocol needs."""
-    from keras_dpt import presets
-    from keras_dpt.models.depth import DPTDepth
-    from keras_dpt.models.segmentation import DPTSegmentation
-
-    config = Path(preset) / "task.json"
-    if preset in presets.preset_names():
-        segments = presets.read_preset(preset)["task"] == "segmentation"
-    elif config.is_file():
-        segments = json.loads(config.read_text())["class_name"] == "DPTSegmentation"
-    else:
-        segments = protocol is not None and protocol.target == "labels"
-    return DPTSegmentation if segments else DPTDepth
 
 
 def open_data(args, protocol, model):

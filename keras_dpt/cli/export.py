@@ -49,12 +49,13 @@ def add_parser(commands, common):
 def _run(args):
     from keras_dpt.export import export_model
     from keras_dpt.export.exporter import check_request
+    from keras_dpt.models.tasks import load_task
 
     check_request(
         args.output, args.format, args.image_size, args.batch
     )  # before weights are fetched
     about = export_model(
-        _load(args.preset),
+        load_task(args.preset),
         args.output,
         args.format,
         args.image_size,
@@ -79,18 +80,6 @@ def _size(text):
     if match is None:
         raise ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH, as in 384x384")
     return int(match[1]), int(match[2])
-
-
-def _load(preset):
-    """The model of a preset, of whichever task that is."""
-    from keras_dpt.loading.cache import preset_directory
-    from keras_dpt.models.depth import DPTDepth
-    from keras_dpt.models.from_preset import task_class_of
-    from keras_dpt.models.segmentation import DPTSegmentation
-
-    directory = preset_directory(preset)
-    task = DPTSegmentation if task_class_of(directory) == "DPTSegmentation" else DPTDepth
-    return task.from_preset(directory)
 
 
 def _origin(name):

@@ -37,7 +37,7 @@ def predict(args, task, save, **options):
 
     Args:
         args: parsed arguments.
-        task: `DPTDepth` or `DPTSegmentation`.
+        task: class of the models, such as `DPTDepth`.
         save: function of a prediction, its photo and the file stem to write to.
         **options: of `predict_images`.
 
@@ -105,19 +105,19 @@ def _ahead(executor, work, items, count=2):
 
 
 def load(task, preset):
-    """The model of a preset, refused if it was made for another task."""
+    """The model of a preset. Raises ValueError: it was made for another task."""
     from keras_dpt.loading.cache import preset_directory
-    from keras_dpt.models.from_preset import task_class_of
+    from keras_dpt.models.tasks import task_in
 
-    commands = {"DPTDepth": "depth", "DPTSegmentation": "segment"}
     directory = preset_directory(preset)
-    made_for = task_class_of(directory)
-    if made_for in commands.keys() - {task.__name__}:
-        raise ValueError(
-            f"{preset} is for `keras-dpt {commands[made_for]}`; "
-            f"`keras-dpt {commands[task.__name__]}` needs another --preset."
-        )
+    made_for = task_in(directory)
+    if made_for and made_for.task_name != task.task_name:
+        raise ValueError(f"{preset} is for {_use(made_for)}; {_use(task)} needs another --preset.")
     return task.from_preset(directory)
+
+
+def _use(task):
+    return f"`keras-dpt {task.command}`" if task.command else f"the task {task.task_name!r}"
 
 
 def check_folder(path):

@@ -4,7 +4,7 @@
 def add_parser(commands, common):
     """Add the subcommand to the parser."""
     parser = commands.add_parser("presets", parents=[common], help="list what can be loaded")
-    parser.add_argument("--task", choices=("depth", "segmentation"), help="of one task only")
+    parser.add_argument("--task", help='of one task only, such as "depth"')
     parser.set_defaults(run=_run)
 
 

@@ -10,23 +10,26 @@ from pathlib import Path
 from keras_dpt import presets
 from keras_dpt.conversion.architecture import differences
 from keras_dpt.conversion.engine import assign, plan
-from keras_dpt.conversion.formats import SOURCES, detect_source
+from keras_dpt.conversion.formats import check_config, format_of
 from keras_dpt.errors import WeightsError
+from keras_dpt.models.tasks import task_named
 from keras_dpt.version import __version__
-from keras_dpt.weights.download import check_space, disk_full_explained, progress_bar
+from keras_dpt.weights.download import (
+    check_space,
+    disk_full_explained,
+    download_from_hub,
+    progress_bar,
+)
 from keras_dpt.weights.originals import located
-from keras_dpt.weights.readers import Checkpoint
+from keras_dpt.weights.readers import Checkpoint, read_json
 
 logger = logging.getLogger("keras_dpt")
 
 NOTE_UNKNOWN = (
-    "%s (sha256 %s) is the file of no preset. %s, and what its tensors do not tell is as usual for "
-    "its kind; keras_dpt.convert(..., preset=NAME) or `keras-dpt convert --preset NAME` settles it."
+    "%s (sha256 %s) matches no known preset. %s. Settings that its tensors do not determine use "
+    "defaults; pass keras_dpt.convert(..., preset=NAME) or `keras-dpt convert --preset NAME` to "
+    "override."
 )
-GUESSES = {
-    "depth": "Its output is taken for relative inverse depth",
-    "segmentation": "Its classes get no names",
-}
 
 # Our file in a preset directory: output kind, source, licence.
 CARD = "keras_dpt.json"
@@ -59,6 +62,9 @@ def convert(source, out, preset=None, progress=True):
         raise WeightsError(f"{out} exists and is not an empty directory; name another one.")
     if preset is not None:
         presets.read_preset(preset)
+    if str(source).startswith("hf://"):  # before its weights are fetched
+        repo = str(source).removeprefix("hf://")
+        check_config(read_json(download_from_hub(repo, "config.json")))
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
         with located(source, progress) as (path, address, name):
@@ -75,28 +81,28 @@ def convert(source, out, preset=None, progress=True):
 
 def _convert(checkpoint, folder, address, name, progress):
     """Write the preset directory of a checkpoint; `name` is the preset that it is of, if known."""
-    kind = detect_source(checkpoint.specs)
-    source = SOURCES[kind]
+    layout = format_of(checkpoint.specs, checkpoint.hf_config)
     sha256 = checkpoint.sha256()
     name = name or _preset_with(sha256)
-    architecture = source.config_from(checkpoint.specs, checkpoint.hf_config)
-    task = "segmentation" if "num_classes" in architecture["task_config"] else "depth"
+    architecture = layout.config_from(checkpoint.specs, checkpoint.hf_config)
+    task = task_named(layout.task)
     if name is not None:
         preset = presets.read_preset(name)
-        parts = ("encoder", "encoder_config") if source.fresh else tuple(architecture)
+        parts = ("encoder", "encoder_config") if layout.fresh else tuple(architecture)
         told = {part: architecture[part] for part in parts}
-        if lines := differences(told, preset["architecture"]):
+        if lines := differences(told, preset["architecture"], layout.untold):
             raise WeightsError(f"{address} is not of preset {name!r}:\n  " + "\n  ".join(lines))
     else:
         preset = {
-            "task": task,
+            "task": layout.task,
             "architecture": architecture,
-            "image": source.image_from(architecture, checkpoint.hf_image),
-            "output": _output(architecture["task_config"], checkpoint.hf_config),
+            "image": layout.image_from(architecture, checkpoint.hf_image),
+            "output": task.output_of(architecture["task_config"])
+            | layout.names_from(architecture, checkpoint.hf_config),
         }
-        if checkpoint.hf_config is None and not source.fresh:
-            logger.warning(NOTE_UNKNOWN, address, sha256, GUESSES[task])
-    if source.fresh:
+        if checkpoint.hf_config is None and not layout.fresh:
+            logger.warning(NOTE_UNKNOWN, address, sha256, task.assumption)
+    if layout.fresh:
         logger.warning("%s has an encoder only: the decoder is random, train it first.", address)
 
     model = _build(preset)
@@ -106,7 +112,7 @@ def _convert(checkpoint, folder, address, name, progress):
             "Two variables of the network have one path: no rule can tell them apart."
         )
     shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
-    writes = plan(shapes, source, checkpoint.specs, _unbuilt(preset["architecture"]))
+    writes = plan(shapes, layout, checkpoint.specs, _unbuilt(preset["architecture"]))
     check_space(folder, 4 * sum(math.prod(shape) for shape in shapes.values()))
     with progress_bar(progress, iterable=writes, desc="Converting", unit=" variables") as bar:
         assign(bar, checkpoint.read, variables)
@@ -114,11 +120,11 @@ def _convert(checkpoint, folder, address, name, progress):
 
     card = {
         "preset": name,
-        "task": task,
+        "task": preset["task"],
         "output": preset["output"],
         "parameters": model.count_params(),
-        "weights": "encoder_only" if source.fresh else "complete",
-        "source": {"address": address, "format": kind, "sha256": sha256},
+        "weights": "encoder_only" if layout.fresh else "complete",
+        "source": {"address": address, "format": layout.name, "sha256": sha256},
         "converted_by": f"keras_dpt {__version__}",
     }
     for key in ("weights_license", "license_evidence", "training_data", "notes"):
@@ -127,27 +133,12 @@ def _convert(checkpoint, folder, address, name, progress):
     (folder / CARD).write_text(text + "\n", encoding="utf-8")
 
 
-def _output(task_config, hf_config):
-    """What the output of a network that is no preset's means, see `presets.read_preset`."""
-    if "num_classes" not in task_config:
-        return {"kind": task_config["kind"], "unit": None}
-    output = {"kind": "labels", "unit": None}
-    names = (hf_config or {}).get("id2label", {})
-    if len(set(names.values())) == task_config["num_classes"]:
-        output["class_names"] = [names[key] for key in sorted(names, key=int)]
-    return output
-
-
 def _build(preset):
     """The network of a preset, in float32 whatever the global policy is."""
-    from keras_dpt.models.depth import DPTDepth
-    from keras_dpt.models.segmentation import DPTSegmentation
-
-    task = {"depth": DPTDepth, "segmentation": DPTSegmentation}[preset["task"]]
     try:
-        return task.from_architecture(preset, dtype="float32")
+        return task_named(preset["task"]).from_architecture(preset, dtype="float32")
     except ValueError as error:
-        raise WeightsError(f"No network can be built like this: {error}") from error
+        raise WeightsError(f"Cannot build a model from this checkpoint: {error}") from error
 
 
 def _unbuilt(architecture):

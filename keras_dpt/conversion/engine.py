@@ -60,27 +60,66 @@ def _leaves(layer, modules, **leaves):
 
 
 @dataclass(frozen=True)
-class Source:
-    """A kind of checkpoint.
+class CheckpointFormat:
+    """A layout of checkpoints.
 
     Attributes:
-        marks: starts of tensor names; the kind is recognised by tensors that have each of them.
+        name: in messages and in the card of a converted preset.
+        task: name of the task whose head the checkpoint has, or gets if it has none.
+        encoders: encoder classes that such checkpoints hold, see
+            `keras_dpt.conversion.architecture.read_encoder`.
+        matches: function of `(specs, hf_config=None)`: whether a checkpoint is of this layout. It
+            must still say so if a tensor is missing or misnamed: only then is the tensor named.
         rules: how its tensors make our variables.
-        ignore: `{pattern of tensor names: reason why nobody needs them}`.
-        config_from: function of `(specs, hf_config=None)` that returns the architecture, see
-            `keras_dpt.conversion.architecture`.
+        ignore: `{pattern of tensor names: reason why they are not needed}`.
+        read: function of `(shapes, encoders, hf_config)` that returns the architecture, see
+            `keras_dpt.conversion.architecture`; `shapes` are `{variable path: shape}` of what the
+            tensors make.
         image_from: function of `(architecture, hf_image=None)` that returns arguments of
             `DPTImageConverter`; `hf_image` is a `preprocessor_config.json`.
-        fresh: `{pattern of variable paths: reason why the kind has no tensors for them}`. These
+        owns: function of a `config.json`'s content: whether a directory or repository that has it
+            is a checkpoint of this format. Formats of single files leave it out.
+        names_from: function of `(architecture, hf_config)` that returns what Hugging Face's config
+            adds to the preset's `output`, such as class names.
+        untold: arguments that no tensor shows, in which a preset may differ from what is read.
+        fresh: `{pattern of variable paths: reason why the layout has no tensors for them}`. These
             variables keep their initial values.
     """
 
-    marks: tuple[str, ...]
+    name: str
+    task: str
+    encoders: tuple
+    matches: Callable
     rules: tuple[Rule, ...]
     ignore: dict[str, str]
-    config_from: Callable
+    read: Callable
     image_from: Callable
+    owns: Callable = lambda config: False
+    names_from: Callable = lambda architecture, hf_config: {}
+    untold: frozenset[str] = frozenset()
     fresh: dict[str, str] = field(default_factory=dict)
+
+    def config_from(self, specs, hf_config=None):
+        """The architecture that the tensors and, if given, Hugging Face's config show.
+
+        Raises: WeightsError: too little is there to tell, or the config asks for something that our
+            layers do not have.
+        """
+        writes, _ = translate(self.rules, self.ignore, specs)
+        shapes = {path: write.shape for path, write in writes.items() if write.shape is not None}
+        return self.read(shapes, self.encoders, hf_config)
+
+
+def has(*patterns):
+    """A function of tensor names: whether each of these regular expressions fits the start of one.
+
+    For `CheckpointFormat.matches`.
+    """
+
+    def check(names):
+        return all(any(re.match(pattern, name) for name in names) for pattern in patterns)
+
+    return check
 
 
 @dataclass(frozen=True)
@@ -97,7 +136,7 @@ def translate(rules, ignore, specs):
     """What a checkpoint offers, in our names.
 
     Args:
-        rules, ignore: see `Source`.
+        rules, ignore: see `CheckpointFormat`.
         specs: `{tensor name: Spec}`.
 
     Returns: `{variable path: Write}` and a list of problems, each naming the tensors it is about.
@@ -127,12 +166,12 @@ def translate(rules, ignore, specs):
     return writes, problems
 
 
-def plan(variables, source, specs, unbuilt=None):
+def plan(variables, layout, specs, unbuilt=None):
     """Every write that fills a model from a checkpoint, each variable once, no tensor left over.
 
     Args:
         variables: `{path: shape}` of the model.
-        source: the checkpoint's `Source`.
+        layout: the checkpoint's `CheckpointFormat`.
         specs: `{tensor name: Spec}` of the checkpoint.
         unbuilt: `{pattern of variable paths: reason}` for parts that the model leaves out although
             the checkpoint has tensors for them.
@@ -140,11 +179,11 @@ def plan(variables, source, specs, unbuilt=None):
     Returns: list of `Write`.
     Raises: WeightsError: anything is missing, left over or of another shape; lists all of it.
     """
-    writes, problems = translate(source.rules, source.ignore, specs)
+    writes, problems = translate(layout.rules, layout.ignore, specs)
     writes = {path: write for path, write in writes.items() if not matches(unbuilt or {}, path)}
     for path in variables.keys() - writes.keys():
-        if not matches(source.fresh, path):
-            needs = missing_tensors(source.rules, path, specs) or "a rule for it"
+        if not matches(layout.fresh, path):
+            needs = missing_tensors(layout.rules, path, specs) or "a rule for it"
             problems.append(f"{path} {variables[path]}: nothing to write into it, lacks {needs}")
     for path, write in writes.items():
         if path not in variables:

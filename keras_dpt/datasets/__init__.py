@@ -6,6 +6,7 @@ A `Source` is a data set split, `Batches` makes training batches of one or sever
 from keras_dpt.datasets.augmentation import PAPER_DEPTH, PAPER_SEGMENTATION, Augmentation
 from keras_dpt.datasets.batches import Batches, default_augmentation
 from keras_dpt.datasets.folders import folder
+from keras_dpt.datasets.kinds import TargetKind
 from keras_dpt.datasets.kitti import kitti
 from keras_dpt.datasets.middlebury import middlebury
 from keras_dpt.datasets.named import named
@@ -22,6 +23,7 @@ __all__ = [
     "DataWarning",
     "Sample",
     "Source",
+    "TargetKind",
     "ade20k",
     "camvid",
     "check",

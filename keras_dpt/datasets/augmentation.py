@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_dpt.datasets.kinds import KINDS, TargetKind
 from keras_dpt.datasets.source import Sample
 from keras_dpt.images.resizing import resize
 
@@ -51,6 +52,7 @@ class Augmentation:
         rng: np.random.Generator,
         sparse: bool = False,
         fill: float = 0,
+        kind: TargetKind | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Change a sample at random; the same `rng` state gives the same result.
 
@@ -60,10 +62,12 @@ class Augmentation:
             rng: where chance comes from.
             sparse: keep single points instead of taking the nearest pixel.
             fill: the target's value where it is not valid.
+            kind: what the target is; depth if left out.
 
         Returns: image `(h, w, 3)` float32, 0 to 255; target `(h, w)`; valid `(h, w)` bool.
         """
-        height, width = sample.target.shape
+        kind = kind or KINDS["metric_depth"]
+        height, width = sample.target.shape[:2]
         factor, stretch = rng.uniform(*self.rescale), rng.uniform(*self.stretch) ** 0.5
         tall, wide = height / stretch, width * stretch
         if self.longer_side is None:
@@ -76,10 +80,11 @@ class Augmentation:
 
         rows = _span(height, scale / stretch, size[0], anywhere)
         columns = _span(width, scale * stretch, size[1], anywhere)
-        cut = _cut(sample, rows, columns, sparse)
-        image, target, valid = _padded(self._relight(cut.image, rng), cut, rows, columns, fill)
+        cut = _cut(sample, rows, columns, sparse, kind)
+        image = self._relight(cut.image, rng)
+        image, target, valid = _padded(image, cut, rows, columns, fill, kind)
         if rng.random() < self.flip:
-            image, target, valid = image[:, ::-1], target[:, ::-1], valid[:, ::-1]
+            image, target, valid = image[:, ::-1], kind.mirrored(target), valid[:, ::-1]
         return image, target, valid
 
     def _relight(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -100,18 +105,23 @@ PAPER_SEGMENTATION = Augmentation(longer_side=520, rescale=(0.5, 2.0))
 
 
 def centered(
-    sample: Sample, size: tuple[int, int], sparse: bool = False, fill: float = 0
+    sample: Sample,
+    size: tuple[int, int],
+    sparse: bool = False,
+    fill: float = 0,
+    kind: TargetKind | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The middle of a sample that just covers the window, without chance; for validation.
 
     Args and returns: as of `Augmentation.__call__`.
     """
-    height, width = sample.target.shape
+    kind = kind or KINDS["metric_depth"]
+    height, width = sample.target.shape[:2]
     scale = max(size[0] / height, size[1] / width)
     rows = _span(height, scale, size[0], _half)
     columns = _span(width, scale, size[1], _half)
-    cut = _cut(sample, rows, columns, sparse)
-    return _padded(cut.image.astype(np.float32), cut, rows, columns, fill)
+    cut = _cut(sample, rows, columns, sparse, kind)
+    return _padded(cut.image.astype(np.float32), cut, rows, columns, fill, kind)
 
 
 class _Span(NamedTuple):
@@ -141,49 +151,23 @@ def _half(free: int) -> int:
     return free // 2
 
 
-def _cut(sample: Sample, rows: _Span, columns: _Span, sparse: bool) -> Sample:
+def _cut(sample: Sample, rows: _Span, columns: _Span, sparse: bool, kind: TargetKind) -> Sample:
     image, target, valid = (array[rows.source, columns.source] for array in sample)
     size = rows.length, columns.length
     image = resize(image, size, "bilinear_antialias")
-    if sparse:
-        return Sample(image, *resize_points(target, valid, size))
-    # Never a mean of neighbours: between two surfaces, or known and unknown, there is nothing.
-    return Sample(image, resize(target, size, "nearest"), resize(valid, size, "nearest"))
+    return Sample(image, *kind.resized(target, valid, size, sparse))
 
 
-def resize_points(
-    target: np.ndarray, valid: np.ndarray, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Resize a map of which single points are known: each moves, none is invented.
-
-    Where several meet in a pixel, the nearest surface (the smallest depth) hides the others.
-
-    Args: target: `(H, W)` depth. valid: `(H, W)` bool. size: `(height, width)` of the result.
-    Returns: target, 0 where not valid, and valid, both `(height, width)`.
-    """
-    rows, columns = np.nonzero(valid)
-    depth = target[rows, columns]
-    farthest_first = np.argsort(-depth, kind="stable")  # the last one written stays
-    # Centres at halves: floor((i + 1/2) * new / old) in whole numbers.
-    rows, columns = (
-        (2 * index[farthest_first] + 1) * new // (2 * old)
-        for index, new, old in zip((rows, columns), size, target.shape, strict=True)
-    )
-    resized = np.zeros(size, target.dtype)
-    resized[rows, columns] = depth[farthest_first]
-    return resized, resized > 0
-
-
-def _padded(image: np.ndarray, cut: Sample, rows: _Span, columns: _Span, fill: float):
+def _padded(image, cut: Sample, rows: _Span, columns: _Span, fill: float, kind: TargetKind):
     """Image, target and valid at the window's size; unknown targets are `fill`."""
-    target = np.where(cut.valid, cut.target, np.asarray(fill, cut.target.dtype))
+    target = kind.filled(cut.target, cut.valid, fill)
     size = rows.side, columns.side
-    if target.shape == size:
+    if target.shape[:2] == size:
         return image, target, cut.valid
     window = rows.target, columns.target
     canvases = (
         np.full((*size, 3), _PADDING, np.float32),
-        np.full(size, fill, target.dtype),
+        np.full((*size, *target.shape[2:]), fill, target.dtype),
         np.zeros(size, bool),
     )
     for canvas, part in zip(canvases, (image, target, cut.valid), strict=True):

@@ -10,14 +10,9 @@ import keras
 import numpy as np
 
 from keras_dpt.datasets.augmentation import Augmentation, centered
+from keras_dpt.datasets.kinds import kind_named, target_named
 from keras_dpt.datasets.source import DataWarning, Sample, Source, all_invalid
 from keras_dpt.errors import DataError
-
-TARGETS = {
-    "inverse_depth": ("metric_depth", "relative_inverse_depth"),
-    "depth": ("metric_depth",),
-    "labels": ("labels",),
-}
 
 # So many unusable samples in a row are no accident.
 _MOST_SKIPPED = 16
@@ -40,7 +35,7 @@ class Batches(keras.utils.PyDataset):
             for classes. `model.preprocessor.image_size` has to be the same.
         batch_size: samples in a batch.
         target: "inverse_depth": 1 / metres of metric sources, disparity as it is of others.
-            "depth": metres. "labels": class ids.
+            "depth": metres. "labels": class ids. Or that of another `TargetKind`.
         augment: an `Augmentation`; `True` for the default of the target, see
             `default_augmentation`; `False` for the middle of each picture.
         shuffle: draw at random as said above; `None` does so if samples are augmented. Otherwise
@@ -95,6 +90,8 @@ class Batches(keras.utils.PyDataset):
         self.size = tuple(np.atleast_1d(size).tolist())
         self.batch_size = batch_size
         self.target = target
+        self.kind = target_named(target)
+        self._makers = self.kind.makers()
         self.on_error = on_error
         self.max_depth = max_depth
         self.shard = tuple(shard)
@@ -128,9 +125,7 @@ class Batches(keras.utils.PyDataset):
             last = min(last, sum(map(len, self.sources)))
         samples = [self._sample(epoch, slot) for slot in range(first, last)]
         images, targets, weights = zip(*samples, strict=True)
-        targets = np.stack(targets)
-        if self.target != "labels":
-            targets = targets[..., None]
+        targets = self.kind.batched(targets)
         return np.stack(images), targets, np.stack(weights).astype(np.float32)
 
     def on_epoch_begin(self):
@@ -184,17 +179,16 @@ class Batches(keras.utils.PyDataset):
         since_start = epoch * len(self) * self.batch_size + slot
         source, index = self._drawn(since_start) if self.shuffle else self._in_order(slot)
         sample = self._usable(source, index)
-        fill = 0
-        if self.target == "labels":
-            fill = self.sources[0].ignore_index
-            sample = sample._replace(target=sample.target.astype(np.int32))
+        sample = sample._replace(target=sample.target.astype(self.kind.dtype, copy=False))
+        # What is resized and cut is the source's; all of a batch have one value for the unknown.
+        options = source.sparse, self.kind.unknown_of(self.sources[0]), kind_named(source.kind)
         if self.augmentation:
             rng = np.random.default_rng((self.seed, _CHANGE, since_start))
-            cut = self.augmentation(sample, self.size, rng, source.sparse, fill)
+            cut = self.augmentation(sample, self.size, rng, *options)
         else:
-            cut = centered(sample, self.size, source.sparse, fill)
+            cut = centered(sample, self.size, *options)
         image, target, valid = cut
-        return image, self._as_wanted(target, valid, source.kind), valid
+        return image, self._makers[source.kind](target, valid), valid
 
     def _drawn(self, count: int) -> tuple[Source, int]:
         """Of each round over the sources every one gives a sample, in an order drawn anew."""
@@ -227,7 +221,7 @@ class Batches(keras.utils.PyDataset):
 
     def _with_valid_pixels(self, source: Source, index: int) -> Sample:
         sample = source[index]
-        if self.max_depth is not None and source.kind == "metric_depth":
+        if self.max_depth is not None and kind_named(source.kind).is_metric:
             sample = sample._replace(valid=sample.valid & (sample.target <= self.max_depth))
         if not sample.valid.any():
             raise DataError(all_invalid(source, index))
@@ -238,20 +232,14 @@ class Batches(keras.utils.PyDataset):
             self.skipped[name] = message
             warnings.warn(f"Skipped: {message}", DataWarning, stacklevel=2)
 
-    def _as_wanted(self, target: np.ndarray, valid: np.ndarray, kind: str) -> np.ndarray:
-        if self.target == "inverse_depth" and kind == "metric_depth":
-            return np.divide(1, target, out=np.zeros_like(target), where=valid)
-        return target
-
     def _check(self) -> None:
-        if self.target not in TARGETS:
-            raise DataError(f"target must be one of {', '.join(TARGETS)}; got {self.target!r}.")
         if not self.sources:
             raise DataError("There are no sources. Give at least one.")
         for source in self.sources:
-            if source.kind not in TARGETS[self.target]:
+            if source.kind not in self._makers:
                 raise DataError(
-                    f"{source.name} holds {source.kind}, of which nobody can make {self.target}."
+                    f"{source.name} holds {source.kind}, which cannot be converted to "
+                    f'target="{self.target}".'
                 )
             if source.class_names != self.sources[0].class_names:
                 raise DataError(
@@ -271,7 +259,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def default_augmentation(target: str, size: tuple[int, int]) -> Augmentation:
-    """What `Batches(augment=True)` does to a target of `TARGETS` at this size.
+    """What `Batches(augment=True)` does to a target at this size.
 
     - "labels": as in the paper, the longer side 520 for a window of 480 and in proportion for
       other windows, rescaled by 0.5 to 2.
@@ -279,9 +267,7 @@ def default_augmentation(target: str, size: tuple[int, int]) -> Augmentation:
       it is empty (`PAPER_DEPTH` leaves a part of it empty).
     - "depth": never rescaled: a picture enlarged looks nearer than the metres say.
     """
-    if target == "labels":
-        return Augmentation(longer_side=round(max(size) * 520 / 480), rescale=(0.5, 2.0))
-    return Augmentation(rescale=(1.0, 2.0) if target == "inverse_depth" else (1.0, 1.0))
+    return Augmentation(**target_named(target).augmentation(size))
 
 
 class _Ahead:

@@ -7,13 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_dpt.datasets.readers import (
-    DEPTH_SUFFIXES,
-    LABEL_SUFFIXES,
-    read_depth,
-    read_labels,
-    scale_of,
-)
+from keras_dpt.datasets.kinds import kind_named
 from keras_dpt.datasets.source import Source
 from keras_dpt.errors import DataError, ImageError
 from keras_dpt.images.reading import find_images, read_image
@@ -60,7 +54,7 @@ def folder(
     """
     images, targets = Path(images), Path(targets)
     read_target = target_reader(kind, unit)
-    suffixes = LABEL_SUFFIXES if kind == "labels" else DEPTH_SUFFIXES
+    suffixes = kind_named(kind).suffixes
     try:
         pictures = by_stem(find_images([existing(images)]), images)
     except ImageError as error:  # there is none
@@ -90,14 +84,7 @@ def target_reader(kind: str, unit: str | float | None = None) -> Callable[[Path]
 
     Raises: DataError: metric depth without a unit, or an unknown one.
     """
-    if kind == "labels":
-        return read_labels
-    if unit is None and kind == "metric_depth":
-        raise DataError(
-            'Metric depth needs a unit: "m", "mm", or metres per stored number. A wrong one spoils '
-            "the training, so it is not guessed."
-        )
-    return partial(read_depth, scale=scale_of(1.0 if unit is None else unit))
+    return kind_named(kind).reader(unit)
 
 
 def paired(name, ids, pairs, read_target, kind, **options) -> Source:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_dpt.datasets.folders import existing, lines_of, paired, target_reader
+from keras_dpt.datasets.registry import register_reader
 from keras_dpt.datasets.source import Source
 from keras_dpt.errors import DataError
 
@@ -13,6 +14,7 @@ from keras_dpt.errors import DataError
 _BENCHMARK_SIZE = 352, 1216
 
 
+@register_reader(kinds=["metric_depth"], splits=["train", "test"])
 def kitti(
     folder: str | os.PathLike,
     split: str,

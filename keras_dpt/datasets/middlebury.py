@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from keras_dpt.datasets.folders import by_stem, existing, files_below, paired, target_reader
+from keras_dpt.datasets.registry import register_reader
 from keras_dpt.datasets.source import Source
 from keras_dpt.errors import DataError
 
@@ -17,6 +18,7 @@ _SCENE_FILES = (
 )
 
 
+@register_reader(kinds=["relative_inverse_depth"], splits=["val"])
 def middlebury(folder: str | os.PathLike, split: str | None = "val") -> Source:
     """Middlebury's stereo pairs: left views with their true disparity.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_dpt.datasets.folders import by_stem, files_below, paired, split_folder, target_reader
+from keras_dpt.datasets.registry import register_reader
 from keras_dpt.datasets.source import Source
 from keras_dpt.errors import DataError
 
@@ -25,6 +26,7 @@ CLASS_NAMES = (
 _SPLITS = {"train": "trainNdxs", "test": "testNdxs"}
 
 
+@register_reader(kinds=["metric_depth", "labels"], splits=["train", "val", "test"])
 def nyuv2(folder: str | os.PathLike, split: str, target: str = "depth") -> Source:
     """NYU Depth V2, from a folder of files or from the authors' own file.
 
@@ -58,6 +60,7 @@ def nyuv2(folder: str | os.PathLike, split: str, target: str = "depth") -> Sourc
     return _files(name, path, "depth", "metric_depth", "mm")
 
 
+@register_reader(kinds=["metric_depth"], splits=["val"])
 def depth_misc(folder: str | os.PathLike, split: str = "val") -> Source:
     """Depth of mixed origin, to see how a model does outside its own data set.
 

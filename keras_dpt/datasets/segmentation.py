@@ -15,6 +15,7 @@ from keras_dpt.datasets.folders import (
     split_folder,
 )
 from keras_dpt.datasets.readers import read_labels
+from keras_dpt.datasets.registry import register_reader
 from keras_dpt.datasets.source import Source
 from keras_dpt.errors import DataError
 from keras_dpt.presets import read_preset
@@ -44,6 +45,11 @@ PASCAL_CONTEXT_CLASS_NAMES = (
 # fmt: on
 
 
+@register_reader(
+    kinds=["labels"],
+    splits=["training", "validation"],
+    aliases={"train": "training", "val": "validation"},
+)
 def ade20k(folder: str | os.PathLike, split: str) -> Source:
     """ADE20K's 150 classes as of the SceneParsing benchmark.
 
@@ -64,6 +70,7 @@ def ade20k(folder: str | os.PathLike, split: str) -> Source:
     return _labels(name, pictures, labels, class_names, _FIRST_IS_UNLABELLED)
 
 
+@register_reader(kinds=["labels"], splits=["train", "val"])
 def pascal_context(folder: str | os.PathLike, split: str) -> Source:
     """Pascal Context's 59 most frequent classes.
 
@@ -87,6 +94,7 @@ def pascal_context(folder: str | os.PathLike, split: str) -> Source:
     return _labels(f"pascal_context/{split}", pictures, labels, names, _FIRST_IS_UNLABELLED)
 
 
+@register_reader(kinds=["labels"], splits=["train", "val", "test"])
 def camvid(folder: str | os.PathLike, split: str) -> Source:
     """CamVid road scenes, 11 classes.
 

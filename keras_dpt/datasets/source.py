@@ -7,13 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_dpt.datasets.kinds import kind_named
 from keras_dpt.errors import DataError, KerasDPTError
 from keras_dpt.maps.label_map import check_class_names, check_ignore_index
-
-KINDS = ("metric_depth", "relative_inverse_depth", "labels")
-
-# Metres. Half a picture beyond the first or before the second is hardly meant.
-_TOO_FAR, _TOO_NEAR = 300.0, 0.01
 
 
 class DataWarning(UserWarning):
@@ -25,7 +21,7 @@ class Sample(NamedTuple):
 
     image: `(H, W, 3)` uint8 RGB.
     target: `(H, W)` float32 depth or disparity, 0 where unknown; or integer class ids,
-        `ignore_index` where unknown.
+        `ignore_index` where unknown; or what another `TargetKind` has.
     valid: `(H, W)` bool, true where the target is known.
     """
 
@@ -47,7 +43,8 @@ class Source:
             the same size, `(H, W)` real numbers. Depth is unknown where it is not finite or not
             above 0; a class where the id is `ignore_index`.
         kind: what the target is. "metric_depth": metres. "relative_inverse_depth": disparity up
-            to scale and shift, larger is nearer. "labels": class ids.
+            to scale and shift, larger is nearer. "labels": class ids. Or a kind of your own, see
+            `keras_dpt.datasets.TargetKind`.
         class_names: for labels, one name per class.
         ignore_index: for labels, the id of pixels without a class.
         sparse: whether only single points are known, as from a laser scanner; resizing then
@@ -70,16 +67,15 @@ class Source:
         ignore_index: int = 255,
         sparse: bool = False,
     ):
-        if kind not in KINDS:
-            raise DataError(f"kind must be one of {', '.join(map(repr, KINDS))}; got {kind!r}.")
+        self._kind = kind_named(kind)
         if not ids:
             raise DataError(f"{name}: there are no samples.")
-        if (kind == "labels") != (class_names is not None):
+        if self._kind.has_classes != (class_names is not None):
             raise DataError(
                 f'{name}: class_names are needed for kind "labels" and mean nothing otherwise; got '
                 f"kind {kind!r} and class_names {class_names!r}."
             )
-        if sparse and kind != "metric_depth":
+        if sparse and not self._kind.is_metric:
             raise DataError(f"{name}: only metric depth can be sparse; got kind {kind!r}.")
         if class_names is not None:
             class_names = check_class_names(class_names)
@@ -122,8 +118,8 @@ class Source:
 
         `change` gets arrays of equal size as they were read, and returns two of equal size.
         """
-        read = self._read
-        return self._like(lambda i: change(*_of_equal_size(*read(i))), self.ids)
+        read, channels = self._read, self._kind.channels
+        return self._like(lambda i: change(*_of_equal_size(*read(i), channels)), self.ids)
 
     def _like(self, read: Callable[[int], tuple], ids: Sequence[str]) -> "Source":
         return Source(
@@ -131,49 +127,14 @@ class Source:
         )
 
     def _checked(self, image: np.ndarray, target: np.ndarray, label: str) -> Sample:
-        image, target = _of_equal_size(image, target)
+        image, target = _of_equal_size(image, target, self._kind.channels)
         if image.dtype != np.uint8:  # 16-bit pictures come as floats from 0 to 255
             image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-        if self.kind == "labels":
-            return Sample(image, target, self._known_labels(target))
-        target = target.astype(np.float32, copy=False)
-        with np.errstate(invalid="ignore"):
-            valid = (target > 0) & np.isfinite(target)
-        if self.kind == "metric_depth":
-            self._warn_of_units(target, valid, label)
-        return Sample(image, np.where(valid, target, np.float32(0)), valid)
-
-    def _known_labels(self, labels: np.ndarray) -> np.ndarray:
-        if labels.dtype.kind not in "iu":
-            raise DataError(f"class ids must be whole numbers; got {labels.dtype}.")
-        valid = labels != self.ignore_index
-        wrong = valid & ((labels < 0) | (labels >= len(self.class_names)))
-        if wrong.any():
-            ids = ", ".join(map(str, np.unique(labels[wrong])[:5]))
-            raise DataError(
-                f"{wrong.sum()} pixels have ids that are no class ({ids}). Ids go from 0 to "
-                f"{len(self.class_names) - 1}, or are {self.ignore_index} where unknown. Check "
-                "class_names, ignore_index, and whether ids start at 1."
-            )
-        return valid
-
-    def _warn_of_units(self, depth: np.ndarray, valid: np.ndarray, label: str) -> None:
-        if self._warned.is_set():
-            return
-        too_far = np.count_nonzero(depth > _TOO_FAR)
-        too_near = np.count_nonzero(valid & (depth < _TOO_NEAR))
-        if 2 * max(too_far, too_near) <= np.count_nonzero(valid):
-            return
-        self._warned.set()
-        guess, unit = "metres taken for millimetres", "m"
-        if too_far:
-            guess, unit = "millimetres taken for metres", "mm"
-        warnings.warn(
-            f"{label}: the median of the depths is {np.median(depth[valid]):g} m, which looks "
-            f'like {guess}. Check the unit, such as unit="{unit}".',
-            DataWarning,
-            stacklevel=3,
-        )
+        target, valid = self._kind.known(target, self)
+        if not self._warned.is_set() and (doubt := self._kind.doubt(target, valid)):
+            self._warned.set()
+            warnings.warn(f"{label}: {doubt}", DataWarning, stacklevel=3)
+        return Sample(image, target, valid)
 
 
 def check(source: Source) -> dict[str, str]:
@@ -200,11 +161,15 @@ def all_invalid(source: Source, index: int) -> str:
     )
 
 
-def _of_equal_size(image: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _of_equal_size(
+    image: np.ndarray, target: np.ndarray, channels: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     image, target = np.asarray(image), np.asarray(target)
     if image.ndim != 3 or image.shape[-1] != 3:
         raise DataError(f"an image must be (H, W, 3); got {image.shape}.")
-    if target.shape != image.shape[:2]:
+    if channels is not None and target.shape[2:] != (channels,):
+        raise DataError(f"the target must be (H, W, {channels}). Received: {target.shape}.")
+    if target.shape[: 2 if channels else None] != image.shape[:2]:
         raise DataError(
             f"the target is {_size(target)} but the image {_size(image)} (height x width). "
             "They must show the same pixels: resize one to the other, depth and labels by the "

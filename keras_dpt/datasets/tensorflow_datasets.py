@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from keras_dpt.datasets.readers import scale_of
+from keras_dpt.datasets.kinds import kind_named
 from keras_dpt.datasets.source import Source
 from keras_dpt.errors import DataError
 
@@ -59,8 +59,8 @@ def tfds(
     for feature in (image, target):
         if feature not in features:
             raise DataError(f"{name} has no {feature!r}. Its features: {', '.join(features)}.")
-    scale = 1.0 if kind == "labels" else scale_of(unit)
-    read = partial(_read, items, image, target, kind, scale)
+    kind_named(kind).in_unit(np.zeros((1, 1)), unit)  # raises now, not at the first sample
+    read = partial(_read, items, image, target, kind, unit)
     ids = [f"{i:0{len(str(length - 1))}d}" for i in range(length)]
     return Source(name, ids, read, kind, class_names, ignore_index, sparse)
 
@@ -85,7 +85,7 @@ def _builder(name: str, data_dir):
         raise DataError(f"There is no data set {name!r} here ({reason}). {_PREPARE}") from error
 
 
-def _read(items, image: str, target: str, kind: str, scale: float, index: int):
+def _read(items, image: str, target: str, kind: str, unit: str | float, index: int):
     try:
         item = items[index]
     except Exception as error:  # decoders raise nearly any type on damaged data
@@ -93,6 +93,4 @@ def _read(items, image: str, target: str, kind: str, scale: float, index: int):
     values = np.asarray(item[target])
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]
-    if kind != "labels":
-        values = values.astype(np.float32) * np.float32(scale)
-    return np.asarray(item[image]), values
+    return np.asarray(item[image]), kind_named(kind).in_unit(values, unit)

@@ -3,6 +3,7 @@
 import keras
 
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
+from keras_dpt.encoders.shapes import number_of, vote
 from keras_dpt.encoders.vit import (
     check_out_indices,
     check_out_stages,
@@ -137,6 +138,19 @@ class EfficientNetHybridEncoder(Encoder):
             if isinstance(layer, ConvNorm | InvertedResidual):
                 for part in layer.convolutions():
                     part.norm.trainable = False
+
+    @classmethod
+    def config_from_shapes(cls, shapes, **untold):
+        blocks = number_of(shapes, r"mbconv_(\d+)/(project/.*)")
+        if not blocks:
+            return None
+        widths = [vote(shapes, {"mbconv_{n}/project/": -1}, i) for i in range(blocks)]
+        channels = list(dict.fromkeys(widths))
+        return untold | {
+            "stem_channels": vote(shapes, {"stem/": -1}),
+            "stage_channels": channels,
+            "stage_depths": [widths.count(width) for width in channels],
+        }
 
     def get_config(self):
         return super().get_config() | {

@@ -76,6 +76,20 @@ class Encoder(keras_hub.models.Backbone):
         """`(height, width)` of images if the encoder takes one size only, else `None`."""
         return None
 
+    @classmethod
+    def config_from_shapes(cls, shapes, **untold):
+        """Constructor arguments that the shapes of a checkpoint's tensors show.
+
+        Args:
+            shapes: `{variable path: shape}` of the whole network, see
+                `keras_dpt.conversion.architecture`.
+            **untold: arguments of the class that shapes do not show, as far as they are known.
+
+        Returns: a dict, or `None` if these are not the shapes of such an encoder.
+        Raises: WeightsError: too little is there to tell.
+        """
+        return None
+
     def default_lora_layer_names(self):
         """Layers that `enable_lora(rank)` adapts: the fused query, key, value projections."""
         return ["qkv"]

@@ -3,6 +3,7 @@
 import keras
 
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
+from keras_dpt.encoders.shapes import transformer_config
 from keras_dpt.layers.transformer import (
     PatchEmbedding,
     PositionEmbedding,
@@ -84,6 +85,11 @@ class ViTEncoder(Encoder):
 
     def attention_blocks(self):
         return transformer_blocks(self)
+
+    @classmethod
+    def config_from_shapes(cls, shapes, **untold):
+        kernel = shapes.get("patch_embedding/projection/kernel", (16,))
+        return transformer_config(shapes, **untold) | {"patch_size": kernel[0]}
 
     def get_config(self):
         return super().get_config() | {

@@ -3,6 +3,7 @@
 import keras
 
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
+from keras_dpt.encoders.shapes import number_of, transformer_config, vote
 from keras_dpt.encoders.vit import (
     check_out_indices,
     check_out_stages,
@@ -13,6 +14,8 @@ from keras_dpt.layers.resnet_v2 import Bottleneck, ResNetStem
 from keras_dpt.layers.transformer import PatchEmbedding
 
 STRIDES = (4, 8, 16)  # of the three stages
+# What shows the width of stage n, for `vote`.
+STAGE_CHANNELS = {r"stage_{n}_block_\d+/(conv3|norm3|downsample_conv|downsample_norm)/": -1}
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -126,6 +129,23 @@ class ViTHybridEncoder(Encoder):
     def stage_widths(config):
         """Widths of the maps that `out_stages` 0, 1 and 2 stand for, of constructor arguments."""
         return list(config["stage_channels"])
+
+    @classmethod
+    def config_from_shapes(cls, shapes, num_groups=32, weight_standardization=None, **untold):
+        depths = [number_of(shapes, rf"stage_{s}_block_(\d+)/(.*)") for s in range(3)]
+        if not depths[0]:
+            return None
+        reads = number_of(
+            shapes, r"(?:reassemble|read)_(\d)/(projection/.*|token/kernel|readout/.*)"
+        )
+        return transformer_config(shapes, reads, **untold) | {
+            "stem_channels": vote(shapes, {"stem/": -1}),
+            "stage_channels": [vote(shapes, STAGE_CHANNELS, s) for s in range(3)],
+            "stage_depths": depths,
+            "out_stages": list(range(4 - reads)),
+            "num_groups": num_groups,
+            "weight_standardization": weight_standardization,
+        }
 
     def get_config(self):
         return super().get_config() | {

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_dpt.datasets.registry import register_reader
 from keras_dpt.errors import EvaluationError
 from keras_dpt.images.reading import read_image
 
@@ -17,6 +18,7 @@ class OrdinalSample(NamedTuple):
     valid: np.ndarray
 
 
+@register_reader(kinds=["ordinal"], splits=["test"], name="diw")
 class DIW:
     """The test images of Depth in the Wild.
 
@@ -26,6 +28,7 @@ class DIW:
     Args:
         folder: holds `DIW_test.csv`, itself or in `DIW_Annotations`, and the images at the paths
             that the list names.
+        split: "test".
 
     Raises: EvaluationError: (a ValueError) the list is missing or damaged; the first image is not
         where it says.
@@ -35,7 +38,11 @@ class DIW:
     name = "diw/test"
     kind = "ordinal"
 
-    def __init__(self, folder):
+    def __init__(self, folder, split="test"):
+        if split != "test":
+            raise EvaluationError(
+                f'Depth in the Wild has the split "test" only. Received: {split!r}.'
+            )
         self.folder = Path(folder)
         paths = [self.folder / "DIW_test.csv", self.folder / "DIW_Annotations" / "DIW_test.csv"]
         path = next((path for path in paths if path.is_file()), None)

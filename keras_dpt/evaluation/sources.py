@@ -3,16 +3,13 @@
 from pathlib import Path
 
 from keras_dpt import datasets
+from keras_dpt.datasets.kinds import kind_named
+from keras_dpt.datasets.registry import reader_named
 from keras_dpt.errors import EvaluationError
-from keras_dpt.evaluation.diw import DIW
+from keras_dpt.evaluation.diw import DIW  # noqa: F401 - registers itself
 from keras_dpt.evaluation.protocols import Protocol
 
-# Folders of targets beside a folder of images, in the order in which they are looked for.
-_TARGET_FOLDERS = {
-    "metric_depth": ("depth", "targets"),
-    "relative_inverse_depth": ("disp", "disparity", "targets"),
-    "labels": ("seg", "labels", "targets"),
-}
+# Folders of images, in the order in which they are looked for.
 _IMAGE_FOLDERS = ("rgb", "images")
 
 
@@ -20,7 +17,7 @@ def open_source(protocol: Protocol, data, split=None, unit="mm", class_names=Non
     """The data set of a protocol.
 
     Args:
-        protocol: names the reader, a function of `keras_dpt.datasets`, and the split.
+        protocol: names the reader, see `keras_dpt.datasets.registry`, and the split.
         data: folder or file, as that reader expects it. Protocols without a reader of their own
             take `rgb/` or `images/` beside `depth/`, `disp/`, `seg/` or `targets/`.
         split: another split than the protocol's.
@@ -32,16 +29,14 @@ def open_source(protocol: Protocol, data, split=None, unit="mm", class_names=Non
         expected where.
     """
     split = split or protocol.split
-    if protocol.reader == "diw":
-        return DIW(data)
     if protocol.reader != "folder":
-        reader = getattr(datasets, protocol.reader)
-        return reader(data) if split is None else reader(data, split)
+        return reader_named(protocol.reader).open(data, split)
     root = Path(data) / split if split else Path(data)
     images = _first_folder(root, _IMAGE_FOLDERS)
-    targets = _first_folder(root, _TARGET_FOLDERS[protocol.target])
-    options = {"class_names": class_names} if protocol.target == "labels" else {}
-    if protocol.target == "metric_depth":
+    kind = kind_named(protocol.target)
+    targets = _first_folder(root, kind.folders)
+    options = {"class_names": class_names} if kind.has_classes else {}
+    if kind.is_metric:
         options["unit"] = unit
     return datasets.folder(images, targets, protocol.target, name=root.name, **options)
 

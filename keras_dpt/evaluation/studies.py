@@ -22,11 +22,9 @@ from keras_dpt.evaluation.evaluate import evaluate
 from keras_dpt.evaluation.protocols import METRICS, get_protocol
 from keras_dpt.evaluation.provenance import versions
 from keras_dpt.files import written_whole
-from keras_dpt.models.depth import DPTDepth
-from keras_dpt.models.segmentation import DPTSegmentation
+from keras_dpt.models.tasks import task_named
 
 RESOLUTIONS = (1.0, 1.25, 1.5, 1.75, 2.0)
-_TASKS = {"depth": DPTDepth, "segmentation": DPTSegmentation}
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +209,7 @@ def training_study(
     rows = []
     for variant, config in make_variants(preset).items():
         keras.utils.set_random_seed(seed)
-        model = _TASKS[config["task"]].from_architecture(config, dtype=dtype)
+        model = task_named(config["task"]).from_architecture(config, dtype=dtype)
         started = time.perf_counter()
         _train(model, train, epochs, batch_size, learning_rate, seed, verbose)
         seconds = time.perf_counter() - started
@@ -247,7 +245,7 @@ def cost_study(names, image_size=(384, 384), repeats=10, dtype=None) -> Study:
     rows = []
     for name in names:
         config = presets.read_preset(name)
-        model = _TASKS[config["task"]].from_architecture(config, dtype=dtype)
+        model = task_named(config["task"]).from_architecture(config, dtype=dtype)
         multiple = model.backbone.size_multiple
         size = [max(multiple, multiple * round(side / multiple)) for side in image_size]
         image = np.random.default_rng(0).uniform(-1, 1, (1, *size, 3)).astype("float32")

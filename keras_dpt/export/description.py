@@ -8,7 +8,6 @@ import numpy as np
 
 from keras_dpt.evaluation.provenance import hash_of_weights
 from keras_dpt.export.runtimes import OPENVINO_FLOAT32
-from keras_dpt.maps.depth_map import UNITS
 from keras_dpt.version import __version__
 
 _RESIZE = {
@@ -23,26 +22,13 @@ _SIZE_RULE = (
     "1 holds for both axes. A side becomes round(factor * side / multiple_of) * multiple_of, and "
     "at least multiple_of."
 )
-_MEANING = {
-    "relative_inverse_depth": "Larger is nearer. a * value + b is 1 / metres, for an unknown a > 0 "
-    "and an unknown b of each photo.",
-    "metric_depth": "Metres along the optical axis, for cameras like those of the training data.",
-    "logits": "One score per class; the largest wins, softmax over the last axis gives "
-    "probabilities.",
-}
-_TO_PHOTO = {
-    "depth": "Resize to the photo's size with cv2.INTER_CUBIC, then clip to the smallest and the "
-    "largest value before resizing.",
-    "segmentation": "Resize to the photo's size with cv2.INTER_CUBIC, then take the class of the "
-    "largest score at each pixel.",
-}
 
 
 def describe(model, form, file, shape, checks, tolerance, origin=None):
     """Everything that is needed to run a file, in types that JSON has.
 
     Args:
-        model: the `DPTDepth` or `DPTSegmentation` that was exported.
+        model: the task that was exported.
         form: a `Format`.
         file: name of the file.
         shape: of its input, `(B, H, W, 3)`, with `None` for free axes.
@@ -50,7 +36,6 @@ def describe(model, form, file, shape, checks, tolerance, origin=None):
         tolerance: of these checks.
         origin: more about the weights, such as preset and licence.
     """
-    channels = getattr(model, "num_classes", 1)
     return {
         "keras_dpt": __version__,
         "format": form.name,
@@ -73,8 +58,8 @@ def describe(model, form, file, shape, checks, tolerance, origin=None):
             "name": form.output_name,
             "dtype": "float32",
             "layout": "NHWC",
-            "shape": [*shape[:3], channels],
-            **_output(model),
+            "shape": [*shape[:3], model.output.shape[-1]],
+            **model.describe_output(),
         },
         "runtime": _runtime(form),
         "parity": {
@@ -116,27 +101,6 @@ def _value_range(converter):
     """The smallest and the largest value of the input."""
     ends = [(end - np.asarray(converter.mean)) / np.asarray(converter.std) for end in (0, 1)]
     return [float(np.min(ends[0])), float(np.max(ends[1]))]
-
-
-def _output(model):
-    """What the numbers are."""
-    if hasattr(model, "class_names"):
-        return {
-            "task": "segmentation",
-            "kind": "logits",
-            "unit": None,
-            "meaning": _MEANING["logits"],
-            "to_photo_size": _TO_PHOTO["segmentation"],
-            "class_names": list(model.class_names),
-            "palette": [list(map(int, color)) for color in model.palette],
-        }
-    return {
-        "task": "depth",
-        "kind": model.kind,
-        "unit": UNITS[model.kind],
-        "meaning": _MEANING[model.kind],
-        "to_photo_size": _TO_PHOTO["depth"],
-    }
 
 
 def _runtime(form):

@@ -13,8 +13,7 @@ from keras_dpt.export import parity, writers
 from keras_dpt.export.description import describe
 from keras_dpt.export.formats import PAIRS, check_packages, check_pair, check_path, find_format
 from keras_dpt.export.runtimes import load_exported
-from keras_dpt.models.depth import DPTDepth
-from keras_dpt.models.segmentation import DPTSegmentation
+from keras_dpt.models.task import DPTTask
 
 
 def export_model(
@@ -98,9 +97,10 @@ def _check_sides(size, multiple):
 
 
 def _check_model(model):
-    if not isinstance(model, DPTDepth | DPTSegmentation):
+    if not isinstance(model, DPTTask):
         raise ExportError(
-            f"`export_model` takes a DPTDepth or DPTSegmentation; received {type(model).__name__}."
+            f"`export_model` takes a DPTDepth, a DPTSegmentation or another task. Received: "
+            f"{type(model).__name__}."
         )
     other = {layer.dtype_policy.name for layer in model._flatten_layers()} - {"float32"}
     if other:

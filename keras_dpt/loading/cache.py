@@ -19,6 +19,7 @@ from pathlib import Path
 
 from keras_dpt import presets
 from keras_dpt.conversion.convert import CARD, convert
+from keras_dpt.conversion.formats import is_checkpoint
 from keras_dpt.errors import WeightsError
 from keras_dpt.weights.download import download_from_hub, is_offline, sha256_of
 from keras_dpt.weights.originals import cache_directory
@@ -50,7 +51,7 @@ def preset_directory(preset, progress=True):
     if preset.startswith("hf://"):
         repo = preset.removeprefix("hf://")
         config = download_from_hub(repo, "config.json")
-        if not _is_foreign(config):
+        if not is_checkpoint(read_json(config)):
             # keras-hub would ask the hub for news; what the hub's cache has, it finds there.
             return str(config.parent) if is_offline() else preset
         return _converted(preset, repo.replace("/", "--"), config.parent.name, progress)
@@ -60,7 +61,7 @@ def preset_directory(preset, progress=True):
     if not path.exists() and path.name == preset and not path.suffix:
         presets.read_preset(preset)  # raises and lists the names
     config = path / "config.json"
-    if path.is_dir() and config.is_file() and not _is_foreign(config):
+    if path.is_dir() and config.is_file() and not is_checkpoint(read_json(config)):
         return preset
     return _converted(str(path), path.stem, _fingerprint(path), progress)
 
@@ -101,10 +102,3 @@ def _fingerprint(path):
     """Digest of a checkpoint's files."""
     files = [*weight_files(path), *description_files(path)]
     return hashlib.sha256("".join([str(FORMAT), *map(sha256_of, files)]).encode()).hexdigest()
-
-
-def _is_foreign(config_file):
-    """Whether a `config.json` is of a model that we have to convert: DPT, or a ViT classifier."""
-    config = read_json(config_file)
-    is_timm_vit = str(config.get("architecture", "")).startswith("vit_")
-    return config.get("model_type") in ("dpt", "vit") or is_timm_vit

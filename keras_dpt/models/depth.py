@@ -14,12 +14,22 @@ from keras_dpt.maps.depth_map import UNITS, DepthMap
 from keras_dpt.metrics.depth import AbsRel, Delta1
 from keras_dpt.models.arguments import check_arguments
 from keras_dpt.models.backbone import DPTBackbone
-from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.predict import check_images, with_source
 from keras_dpt.models.preprocessor import DPTDepthPreprocessor
 from keras_dpt.models.task import DPTTask
 from keras_dpt.models.windows import blend, check_side
 from keras_dpt.optimizers import DEPTH_RATES, optimizer_with_rates
+
+# For `describe_output`.
+_MEANING = {
+    "relative_inverse_depth": "Larger is nearer. a * value + b is 1 / metres, for an unknown a > 0 "
+    "and an unknown b of each photo.",
+    "metric_depth": "Metres along the optical axis, for cameras like those of the training data.",
+}
+_TO_PHOTO_SIZE = (
+    "Resize to the photo's size with cv2.INTER_CUBIC, then clip to the smallest and the largest "
+    "value before resizing."
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -61,6 +71,11 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
 
     backbone_cls = DPTBackbone
     preprocessor_cls = DPTDepthPreprocessor
+    task_name = "depth"
+    kinds = tuple(UNITS)
+    result_cls = DepthMap
+    command = "depth"
+    assumption = "Its output is taken for relative inverse depth"
 
     def __init__(
         self,
@@ -137,7 +152,6 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
 
         Raises: TrainingError: (a ValueError) a weight that no rule has a rate for.
         """
-        is_metric = self.kind == "metric_depth"
         if isinstance(optimizer, str) and optimizer == "auto":
             rates = DEPTH_RATES if learning_rate is None else learning_rate
             optimizer = optimizer_with_rates(rates, variables=self.trainable_variables)
@@ -146,15 +160,18 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
                 "`learning_rate` is for the automatic optimizer: give one of both. Received also "
                 f"optimizer={optimizer!r}."
             )
-        if isinstance(loss, str) and loss == "auto":
-            loss = ScaleInvariantLogLoss() if is_metric else ScaleShiftInvariantLoss()
-        if isinstance(metrics, str) and metrics == "auto":
-            metrics = [AbsRel(aligned=not is_metric), Delta1(aligned=not is_metric)]
-        # For Keras, `None` leaves the metrics of an earlier `compile` in place.
-        metrics = [] if metrics is None else metrics
+        loss, metrics = self.loss_and_metrics(loss, metrics)
         keras_hub.models.Task.compile(
             self, optimizer=optimizer, loss=loss, metrics=metrics, **kwargs
         )
+
+    def default_loss(self):
+        is_metric = self.kind == "metric_depth"
+        return ScaleInvariantLogLoss() if is_metric else ScaleShiftInvariantLoss()
+
+    def default_metrics(self):
+        aligned = self.kind != "metric_depth"
+        return [AbsRel(aligned=aligned), Delta1(aligned=aligned)]
 
     def predict_images(self, images, batch_size=4, sliding_window=None):
         """Estimate the depth of photos of any sizes.
@@ -226,19 +243,22 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
             return None
         return keras.saving.serialize_keras_object(self.output_layer)
 
-    @classmethod
-    def from_architecture(cls, preset, dtype=None, image_shape=(None, None, 3), **kwargs):
-        """Build from a preset (see `keras_dpt.presets`), with fresh weights.
-
-        Of a preset of another task, only backbone and image geometry are taken.
-        """
-        parts = {
-            "backbone": DPTBackbone.from_architecture(preset, dtype, image_shape=image_shape),
-            "preprocessor": DPTDepthPreprocessor(DPTImageConverter(**preset["image"])),
+    def describe_output(self):
+        return super().describe_output() | {
+            "kind": self.kind,
+            "unit": UNITS[self.kind],
+            "meaning": _MEANING[self.kind],
+            "to_photo_size": _TO_PHOTO_SIZE,
         }
-        if preset["task"] == "depth":
-            parts |= {"kind": preset["output"]["kind"]} | preset["architecture"]["task_config"]
-        return cls(**parts | kwargs)
+
+    @classmethod
+    def output_of(cls, task_config):
+        kind = task_config.get("kind") or "relative_inverse_depth"
+        return {"kind": kind, "unit": UNITS[kind]}
+
+    @classmethod
+    def arguments_from(cls, preset, given):
+        return {"kind": preset["output"]["kind"]} | preset["architecture"]["task_config"]
 
 
 def _output_layer(kind, scale, shift, output_layer):

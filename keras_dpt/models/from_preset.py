@@ -1,9 +1,7 @@
 """`from_preset` for everything that users load by name, by file or by hub handle."""
 
-import json
 import logging
 from contextlib import contextmanager
-from pathlib import Path
 
 import keras
 
@@ -88,7 +86,7 @@ class TaskFromPreset(FromPreset):
         Raises: as `keras_dpt.DPTBackbone.from_preset`.
         """
         check_arguments_of_preset(cls, kwargs)
-        ours = next(c for c in cls.__mro__ if c.__module__.startswith("keras_dpt."))
+        ours = next(c for c in cls.__mro__ if vars(c).get("task_name"))
         kwargs, own = _divided(kwargs, ours is cls)
         with keras.saving.custom_object_scope(_unregistered(cls, ours)):
             model = ours._loaded(preset, load_weights, **kwargs)
@@ -106,36 +104,18 @@ class TaskFromPreset(FromPreset):
             return cls.from_architecture(presets.read_preset(preset), **kwargs)
 
         from keras_dpt.loading.cache import preset_directory
+        from keras_dpt.models.tasks import task_in
 
         directory = str(preset_directory(preset))
-        made_for = task_class_of(directory)
-        if made_for and made_for not in _names_of_kin(cls):
+        ours, made_for = cls.task_name, task_in(directory)
+        if ours and made_for and made_for.task_name != ours:
             logger.warning(
-                "%s was made for %s: its backbone is used, the head is untrained.", preset, made_for
+                "%s was made for %s: its backbone is used, the head is untrained.",
+                preset,
+                made_for.__name__,
             )
         with _own_errors():
             return super(FromPreset, cls).from_preset(directory, load_weights, **kwargs)
-
-
-def task_class_of(directory):
-    """Name of the task class that a keras-hub preset directory holds; `None` if it can't be said.
-
-    Args:
-        directory: what `keras_dpt.loading.cache.preset_directory` returned.
-    """
-    file = Path(directory) / "task.json"
-    return json.loads(file.read_text(encoding="utf-8"))["class_name"] if file.is_file() else None
-
-
-def task_of(preset):
-    """The task that a preset is for, "depth" or "segmentation"; `None` if it can't be said.
-
-    Args: preset: what `from_preset` takes.
-    """
-    if preset in presets.preset_names():
-        return presets.read_preset(preset)["task"]
-    tasks = {"DPTDepth": "depth", "DPTSegmentation": "segmentation"}
-    return tasks.get(task_class_of(str(preset)))
 
 
 def _divided(kwargs, is_ours):
@@ -156,15 +136,6 @@ def _unregistered(cls, ours):
 def _converted(preprocessor, cls):
     """A preprocessor of the class that a user's task asks for."""
     return None if preprocessor is None else cls.from_config(preprocessor.get_config())
-
-
-def _names_of_kin(cls):
-    """Names of a class, its ancestors and all that is derived from it."""
-    names, pending = {parent.__name__ for parent in cls.__mro__}, [cls]
-    while pending:
-        pending += (found := pending.pop().__subclasses__())
-        names |= {c.__name__ for c in found}
-    return names
 
 
 @contextmanager

@@ -19,8 +19,6 @@ from keras_dpt.maps.label_map import (
 from keras_dpt.metrics.segmentation import MeanIoU, PixelAccuracy
 from keras_dpt.models.arguments import check_arguments
 from keras_dpt.models.backbone import DPTBackbone
-from keras_dpt.models.from_preset import task_of
-from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.labelling import label_pixels, linear_weights, resized_tiles
 from keras_dpt.models.predict import check_images, with_source
 from keras_dpt.models.preprocessor import DPTSegmentationPreprocessor
@@ -76,6 +74,12 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
 
     backbone_cls = DPTBackbone
     preprocessor_cls = DPTSegmentationPreprocessor
+    task_name = "segmentation"
+    kinds = ("labels",)
+    learns = "labels"  # which target of `keras_dpt.datasets.Batches`
+    result_cls = LabelMap
+    command = "segment"
+    assumption = "Its classes get no names"
 
     def __init__(
         self,
@@ -145,8 +149,6 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             "auxiliary": self.auxiliary_head(pyramid["P2"], training=True),
         }
 
-    learns = "labels"  # which target of `keras_dpt.datasets.Batches`
-
     def compile(
         self,
         optimizer="auto",
@@ -181,14 +183,25 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
                 "`learning_rate` is for the automatic optimizer: give one of both. Received also "
                 f"optimizer={optimizer!r}."
             )
-        if isinstance(loss, str) and loss == "auto":
-            loss = SegmentationLoss(self.ignore_index)
-        if isinstance(metrics, str) and metrics == "auto":
-            metrics = [MeanIoU(self.num_classes, self.ignore_index)]
-            metrics += [PixelAccuracy(self.ignore_index)]
-        # For Keras, `None` leaves the metrics of an earlier `compile` in place.
-        metrics = [] if metrics is None else metrics
+        loss, metrics = self.loss_and_metrics(loss, metrics)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def default_loss(self):
+        return SegmentationLoss(self.ignore_index)
+
+    def default_metrics(self):
+        return [MeanIoU(self.num_classes, self.ignore_index), PixelAccuracy(self.ignore_index)]
+
+    def describe_output(self):
+        return super().describe_output() | {
+            "kind": "logits",
+            "meaning": "One score per class; the largest wins, softmax over the last axis gives "
+            "probabilities.",
+            "to_photo_size": "Resize to the photo's size with cv2.INTER_CUBIC, then take the class "
+            "of the largest score at each pixel.",
+            "class_names": list(self.class_names),
+            "palette": [list(map(int, color)) for color in self.palette],
+        }
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if not isinstance(y_pred, dict):
@@ -275,16 +288,19 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
 
     @classmethod
     def _loaded(cls, preset, load_weights=True, num_classes=None, **kwargs):
+        from keras_dpt.models.tasks import task_of
+
         task = task_of(preset)
+        is_another = task is not None and task.task_name != cls.task_name
         if num_classes is None:
-            if task not in (None, "segmentation"):
+            if is_another:
                 raise LabelError(
-                    f"{preset!r} is a preset for {task}, without a segmentation head. Pass "
-                    "num_classes=, the number of your classes, to train a new one, or take a "
+                    f"{preset!r} is a preset for {task.task_name}, without a segmentation head. "
+                    "Pass num_classes=, the number of your classes, to train one, or take a "
                     f"segmentation preset: {', '.join(preset_names('segmentation'))}."
                 )
             return super()._loaded(preset, load_weights, **kwargs)
-        if not load_weights or task not in (None, "segmentation"):
+        if not load_weights or is_another:
             return super()._loaded(preset, load_weights, num_classes=num_classes, **kwargs)
         # keras-hub, told of `num_classes`, would leave out all weights of both heads.
         own = {"num_classes": num_classes, "class_names": None, "palette": None}
@@ -297,21 +313,12 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         return rebuilt(type(model), model, own, fresh=("conv2",))
 
     @classmethod
-    def from_architecture(cls, preset, dtype=None, image_shape=(None, None, 3), **kwargs):
-        """Build from a preset (see `keras_dpt.presets`), with fresh weights.
-
-        Of a preset of another task, only backbone and image geometry are taken.
-        """
-        parts = {
-            "backbone": DPTBackbone.from_architecture(preset, dtype, image_shape=image_shape),
-            "preprocessor": DPTSegmentationPreprocessor(DPTImageConverter(**preset["image"])),
-        }
-        if preset["task"] == "segmentation":
-            parts |= preset["architecture"]["task_config"]
-            if kwargs.get("num_classes", parts["num_classes"]) == parts["num_classes"]:
-                names = ("class_names", "palette")
-                parts |= {key: preset["output"][key] for key in names if key in preset["output"]}
-        return cls(**parts | kwargs)
+    def arguments_from(cls, preset, given):
+        arguments = dict(preset["architecture"]["task_config"])
+        if given.get("num_classes", arguments["num_classes"]) == arguments["num_classes"]:
+            names = ("class_names", "palette")
+            arguments |= {key: preset["output"][key] for key in names if key in preset["output"]}
+        return arguments
 
     def _label_map(self, labels, confidence):
         return LabelMap(

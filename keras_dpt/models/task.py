@@ -3,10 +3,12 @@
 from contextlib import contextmanager, nullcontext
 
 import keras
+import keras_hub
 
 from keras_dpt.errors import DataError, ImageError, TrainingError
 from keras_dpt.images.masked import refuse_masked
 from keras_dpt.layers.linear import order_as_weights
+from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.fit import (
     Arrays,
     CountEpochs,
@@ -17,16 +19,117 @@ from keras_dpt.models.fit import (
     weights_kept,
 )
 from keras_dpt.models.from_preset import TaskFromPreset
+from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.predict import PredictImages, one_at_a_time
+
+# Task classes by name; see `keras_dpt.models.tasks`, which imports all of this package's.
+TASKS = {}
 
 
 class DPTTask(PredictImages, TaskFromPreset):
     """Mixin before a keras-hub task class.
 
-    A task says in `postprocess(output, size)` what becomes of the network's output for one image,
-    `(h, w, C)`, when the photo was of `size` `(height, width)`, and in `learns` which target of
-    `keras_dpt.datasets.Batches` it is trained with.
+    A class that sets `task_name` in its own body is registered under that name: presets, the
+    command line, conversion, studies and export then find it. Classes derived from it are not.
+
+    A task defines:
+        task_name: the name that presets use, such as "depth".
+        kinds: what its output can be; a `kind` of `keras_dpt.datasets.Source` each.
+        learns: the target of `keras_dpt.datasets.Batches` that it is trained on.
+        result_cls: what `predict_image` returns.
+        command: the subcommand of `keras-dpt` that predicts with it, if there is one.
+        assumption: how the output of a checkpoint is understood that matches no preset.
+        postprocess(output, size): the result for one image, from the network's output `(h, w, C)`
+            and the image's `(height, width)`.
+        default_loss(), default_metrics(): for `compile`.
+        describe_output(): what the output means, for people and programs without this package.
+        arguments_from(preset), output_of(task_config): what a preset specifies, if it is more than
+            the constructor's arguments.
     """
+
+    task_name = None
+    kinds = ()
+    learns = None
+    result_cls = None
+    command = None
+    assumption = "Its output has no declared meaning"
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        name = cls.__dict__.get("task_name")
+        if name is None:
+            return
+        known = TASKS.get(name, cls)
+        # A module that is read again, or a notebook's cell, defines its class once more.
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(
+                f"`task_name` must be one that no other task has; {name!r} is the name of "
+                f"{known.__module__}.{known.__qualname__}. To change that task, derive from its "
+                "class without a `task_name`."
+            )
+        TASKS[name] = cls
+
+    def compile(self, optimizer="auto", loss="auto", *, metrics="auto", **kwargs):
+        """Configure training; "auto" is Adam, the task's default loss and its default metrics."""
+        if isinstance(optimizer, str) and optimizer == "auto":
+            optimizer = keras.optimizers.Adam(1e-4)
+        loss, metrics = self.loss_and_metrics(loss, metrics)
+        keras_hub.models.Task.compile(
+            self, optimizer=optimizer, loss=loss, metrics=metrics, **kwargs
+        )
+
+    def loss_and_metrics(self, loss, metrics):
+        """Arguments of `compile`, with the task's defaults where they are "auto"."""
+        if isinstance(loss, str) and loss == "auto":
+            loss = self.default_loss()
+        if isinstance(metrics, str) and metrics == "auto":
+            metrics = self.default_metrics()
+        # For Keras, `None` leaves the metrics of an earlier `compile` in place.
+        return loss, [] if metrics is None else metrics
+
+    def default_loss(self):
+        """The loss that `compile` takes by default."""
+        raise NotImplementedError
+
+    def default_metrics(self):
+        """The metrics that `compile` takes by default: a list."""
+        return []
+
+    def describe_output(self):
+        """What the numbers of the output mean, as a dict of types that JSON has.
+
+        Keys: `task`, `kind`, `unit`, `meaning`, `to_photo_size`; a task may add others.
+        """
+        return {"task": self.task_name, "kind": self.kinds[0], "unit": None}
+
+    @classmethod
+    def output_of(cls, task_config):
+        """`output` of a preset (see `keras_dpt.presets`) with these constructor arguments."""
+        return {"kind": cls.kinds[0], "unit": None}
+
+    @classmethod
+    def arguments_from(cls, preset, given):
+        """Constructor arguments that a preset of this task specifies, beside its parts.
+
+        Args:
+            preset: see `keras_dpt.presets`.
+            given: constructor arguments that replace the preset's.
+        """
+        return preset["architecture"]["task_config"]
+
+    @classmethod
+    def from_architecture(cls, preset, dtype=None, image_shape=(None, None, 3), **kwargs):
+        """Build from a preset (see `keras_dpt.presets`), with fresh weights.
+
+        Of a preset of another task, only backbone and image geometry are taken.
+        """
+        parts = {
+            "backbone": DPTBackbone.from_architecture(preset, dtype, image_shape=image_shape),
+            "preprocessor": cls.preprocessor_cls(DPTImageConverter(**preset["image"])),
+        }
+        if preset["task"] == cls.task_name:
+            parts |= cls.arguments_from(preset, kwargs)
+        return cls(**parts | kwargs)
 
     def fit(
         self,

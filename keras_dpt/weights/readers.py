@@ -172,13 +172,14 @@ def _open_torch(file):
         ) from error
     except Exception as error:  # RuntimeError, EOFError, KeyError...
         raise _damaged(file, error) from error
-    if isinstance(tensors, dict) and "optimizer" in tensors:
-        tensors = tensors.get("model")
+    for key in ("model", "state_dict"):  # of training checkpoints
+        inner = tensors.get(key) if isinstance(tensors, dict) else None
+        tensors = inner if inner and isinstance(inner, dict) else tensors
     if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
         keys = list(tensors)[:5] if isinstance(tensors, dict) else type(tensors).__name__
         raise WeightsError(
             f"{file} isn't a dictionary of tensors, nor a training checkpoint with those under "
-            f'"model" beside "optimizer"; it holds {keys}.'
+            f'"model" or "state_dict"; it holds {keys}.'
         )
 
     def read(name):

@@ -77,6 +77,24 @@ def test_labels_and_their_files(photo, tmp_path):
     assert text == "2 of 3 classes."
 
 
+def test_results_of_a_task_that_the_page_does_not_know(photo, tmp_path):
+    class Normals:
+        task_name = "normals"
+
+        def predict_image(self, image):
+            return self
+
+        def save(self, path):
+            np.save(path, np.zeros(3))
+
+        def colorize(self):
+            return Image.new("RGB", (4, 3))
+
+    picture, _, view, files = demo_page.other_results(Normals(), photo, tmp_path)
+    assert [file.name for file in files] == ["photo_normals.npy", "photo_color.png"]
+    assert picture == files[1] and view is None and all(file.is_file() for file in files)
+
+
 def test_what_cannot_be_shown_says_why(photo, tmp_path, monkeypatch):
     with pytest.raises(DepthError, match="below the farthest; got 5 and 1"):
         demo_page.depth_results(Ramp(), photo, 60, 5, 1, tmp_path)

@@ -6,6 +6,7 @@ import pytest
 from keras_dpt import cli
 from keras_dpt.cli import export
 from keras_dpt.export.formats import FORMATS, PAIRS
+from keras_dpt.models import tasks
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def no_model(monkeypatch):
     def load(preset):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr(export, "_load", load)
+    monkeypatch.setattr(tasks, "load_task", load)
 
 
 def test_unsupported_pairs_are_refused_before_weights_are_read(no_model, tmp_path, capsys):
@@ -79,7 +80,7 @@ def test_the_command_prints_what_was_measured(tmp_path, monkeypatch, capsys):
         runtime = {"package": "onnxruntime", "checked_with": "1.0"}
         return {"runtime": runtime, "parity": {"checks": checks}}
 
-    monkeypatch.setattr(export, "_load", lambda preset: f"model of {preset}")
+    monkeypatch.setattr(tasks, "load_task", lambda preset: f"model of {preset}")
     monkeypatch.setattr("keras_dpt.export.exporter.check_request", lambda *_: None)
     monkeypatch.setattr("keras_dpt.export.export_model", export_model)
     command = ["export", "--preset", "dpt_mini_camvid", "--format", "onnx", "--out", str(path)]

@@ -17,6 +17,8 @@ from keras_dpt.models.depth import DPTDepth
 from keras_dpt.models.segmentation import DPTSegmentation
 from keras_dpt.weights.readers import Spec
 
+KEYS = Path(__file__).parent / "keys"
+
 # The small network's widths for the official Base's. All nearly equal: JAX compiles per shape.
 WIDTHS = {768: 64, 1536: 128, 2304: 192, 3072: 64, 577: 5, 1000: 3}
 WIDTHS |= dict.fromkeys((96, 192, 384, 256, 128, 32), 64)
@@ -26,7 +28,7 @@ LARGE_WIDTHS = {1024: 64, 2048: 128, 3072: 192, 4096: 64, 512: 64, 256: 64, 577:
 def key_list(name):
     """`{tensor name: Spec}` of a public checkpoint: "isl_large", "hf_hybrid"..."""
     specs = {}
-    for line in (Path(__file__).parent / "keys" / f"{name}.txt").read_text().splitlines():
+    for line in (KEYS / f"{name}.txt").read_text().splitlines():
         template, _, shape = line.partition(" ")  # a counter's shape is empty
         spec = Spec(tuple(map(int, filter(None, shape.split("x")))), "float32")
         last = re.search(r"\{0-(\d+)\}", template)

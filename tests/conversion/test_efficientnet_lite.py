@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import keras_dpt
 from keras_dpt.conversion.convert import CARD
-from keras_dpt.conversion.formats import SOURCES, detect_source
+from keras_dpt.conversion.formats import format_of
 from keras_dpt.errors import WeightsError
 from keras_dpt.weights.readers import Spec
 
@@ -122,7 +122,7 @@ def test_the_official_classifier_starts_the_embedded_preset():
         f"_blocks.{i}._project_conv.weight": Spec((width, 1, 1, 1), "float32")
         for i, width in enumerate(blocks)
     } | {"_conv_stem.weight": Spec((32, 3, 3, 3), "float32")}
-    source = SOURCES[detect_source(specs)]
+    source = format_of(specs)
     assert source.config_from(specs) == preset["architecture"]
     assert source.image_from(preset["architecture"]) == preset["image"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from keras_dpt.conversion.engine import (
+    CheckpointFormat,
     Rule,
-    Source,
     assign,
     fill,
     norm,
@@ -45,7 +45,21 @@ RULES = (
     Rule("read_{n}/class", ("readout.{n-1}.weight",), second_half),
     *weights("fusion_{n}/conv", "fusion.{4-n}"),
 )
-SOURCE = Source(("blocks.",), RULES, {r"head\.": "unused"}, config_from=None, image_from=None)
+
+
+def layout(rules=RULES, **options):
+    """A format of these rules; of the rest the engine needs nothing."""
+    return CheckpointFormat(
+        name="made up",
+        task="depth",
+        encoders=(),
+        matches=None,
+        rules=rules,
+        ignore={r"head\.": "unused"},
+        read=None,
+        image_from=None,
+        **options,
+    )
 
 
 def tensors():
@@ -83,9 +97,13 @@ def specs_of(tensors):
     return {name: Spec(x.shape, str(x.dtype)) for name, x in tensors.items()}
 
 
-def convert(tensors, variables, source=SOURCE, **options):
+def convert(tensors, variables, made_of=None, **options):
     shapes = {path: variable.shape for path, variable in variables.items()}
-    assign(plan(shapes, source, specs_of(tensors), **options), tensors.__getitem__, variables)
+    assign(
+        plan(shapes, made_of or layout(), specs_of(tensors), **options),
+        tensors.__getitem__,
+        variables,
+    )
 
 
 def test_every_variable_gets_its_tensors():
@@ -163,16 +181,14 @@ def test_integers_are_no_weights():
 
 def test_two_rules_for_one_variable_are_refused():
     rules = (*RULES, Rule("block_{i}/norm/gamma", ("twin.{i}",)))
-    source = Source(("blocks.",), rules, {r"head\.": "unused"}, None, None)
     x = tensors() | {"twin.0": np.zeros(2, "float32")}
-    assert_refused(x, variables(), "block_0/norm/gamma: ", "twin.0", source=source)
+    assert_refused(x, variables(), "block_0/norm/gamma: ", "twin.0", made_of=layout(rules))
 
 
 def test_parts_without_tensors_keep_their_values_only_if_declared():
     model = variables() | {"head/kernel": Variable((2, 2))}
     assert_refused(tensors(), model, "head/kernel")
-    source = Source("", RULES, {r"head\.": "unused"}, None, None, fresh={"head/": "untrained"})
-    convert(tensors(), model, source)
+    convert(tensors(), model, layout(fresh={"head/": "untrained"}))
     assert model["head/kernel"].value is None
     assert all(v.value is not None for path, v in model.items() if path != "head/kernel")
 

@@ -8,7 +8,7 @@ import pytest
 
 from keras_dpt.conversion import engine
 from keras_dpt.conversion.engine import matches, plan
-from keras_dpt.conversion.formats import SOURCES, detect_source
+from keras_dpt.conversion.formats import format_of
 from keras_dpt.errors import WeightsError
 from keras_dpt.presets import read_preset
 from keras_dpt.weights.readers import Spec
@@ -41,7 +41,7 @@ def _parse_names_once(monkeypatch):
 
 def convert_shapes(specs):
     """What conversion would write for tensors of these shapes, without their data."""
-    source = SOURCES[detect_source(specs)]
+    source = format_of(specs)
     shapes = variable_shapes({"architecture": source.config_from(specs)})
     return plan(shapes, source, specs)
 
@@ -49,7 +49,7 @@ def convert_shapes(specs):
 @pytest.mark.parametrize(("keys", "preset"), FITS)
 def test_every_tensor_and_every_variable_once(keys, preset):
     preset, specs = read_preset(preset), key_list(keys)
-    source = SOURCES[detect_source(specs)]
+    source = format_of(specs)
     shapes = variable_shapes(preset)
     writes = plan(shapes, source, specs)
     assert sorted(write.path for write in writes) == sorted(shapes)
@@ -66,7 +66,7 @@ def one_of_each(keys):
 
 
 def used_tensors(keys, names):
-    ignore = SOURCES[detect_source(key_list(keys))].ignore
+    ignore = format_of(key_list(keys)).ignore
     return [name for name in names if not matches(ignore, name)]
 
 
@@ -117,5 +117,5 @@ def test_without_auxiliary_head():
 
 
 def test_other_networks_are_of_no_known_kind():
-    with pytest.raises(WeightsError, match=r"like fc\.weight .*isl_org.*hf_dpt"):
-        detect_source({"fc.weight": Spec((10, 10), "float32")})
+    with pytest.raises(WeightsError, match=r"such as fc\.weight.*isl_org.*hf_dpt"):
+        format_of({"fc.weight": Spec((10, 10), "float32")})

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from keras_dpt.datasets import PAPER_DEPTH, PAPER_SEGMENTATION, Augmentation, Sample
-from keras_dpt.datasets.augmentation import centered, resize_points
+from keras_dpt.datasets.augmentation import centered
+from keras_dpt.datasets.kinds import resize_points
 
 AS_IT_IS = Augmentation(flip=0, gamma=(1, 1), brightness=(1, 1), color=(1, 1), gray=0)
 

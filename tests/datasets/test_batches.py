@@ -230,7 +230,10 @@ def test_contradictions():
         ({"sources": []}, "no sources"),
         ({"sources": labels}, "ids holds labels"),
         ({"target": "labels"}, "set holds metric_depth"),
-        ({"sources": depths(kind="relative_inverse_depth")}, "nobody can make depth"),
+        (
+            {"sources": depths(kind="relative_inverse_depth")},
+            "cannot be converted to target=",
+        ),
         ({"sources": [labels, others], "target": "labels"}, "more has other classes than ids"),
         ({"size": 12}, "size must be"),
         ({"size": (12, 0)}, "size must be"),

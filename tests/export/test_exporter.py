@@ -158,7 +158,7 @@ def test_wrong_arguments_stop_before_any_work(arguments, message, model, pretend
 
 
 def test_other_models_are_refused(model, pretended, tmp_path):
-    with pytest.raises(ExportError, match="DPTDepth or DPTSegmentation; received DPTBackbone"):
+    with pytest.raises(ExportError, match="DPTSegmentation or another task. Received: DPTBackbone"):
         export_model(model.backbone, tmp_path / "d.onnx", "onnx")
     half = keras_dpt.DPTDepth(tiny.backbone(tiny.encoder(dtype="mixed_bfloat16")))
     with pytest.raises(ExportError, match="float32; parts of this model are mixed_bfloat16"):

@@ -268,7 +268,7 @@ def test_a_local_file(tmp_path, cache, caplog):
     file = tmp_path / "mine.safetensors"
     file.write_bytes(AUTHORS)
     folder = preset_directory(file)
-    assert Path(folder).name.startswith("mine-") and "is the file of no preset" in caplog.text
+    assert Path(folder).name.startswith("mine-") and "matches no known preset" in caplog.text
     caplog.clear()
     assert preset_directory(str(file)) == folder and not caplog.records
     save_file({name: x + 1 for name, x in small_tensors().items()}, file)
@@ -294,6 +294,15 @@ def test_a_hugging_face_handle(hub, server, cache, monkeypatch):
     server.requests.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert preset_directory("hf://user/small") == folder and server.requests == []
+
+
+def test_a_relative_is_named_before_its_weights_are_fetched(hub, server, cache):
+    hub("user/zoe", "config.json", b'{"model_type": "zoedepth"}')
+    hub("user/zoe", "model.safetensors", HUGGING_FACE)
+    with pytest.raises(WeightsError, match="This is ZoeDepth, which is not supported"):
+        preset_directory("hf://user/zoe")
+    assert not any("safetensors" in request for request in server.requests)
+    assert files_in(cache) == []
 
 
 def test_a_handle_of_shards(hub, server):

@@ -1,29 +1,59 @@
-"""The kinds of checkpoints that can be converted, each a table of names."""
+"""The layouts of checkpoints that can be converted, and those that are only known by name."""
 
 from keras_dpt.conversion.formats import efficientnet_lite, hf_dpt, isl_org, vit_imagenet
+from keras_dpt.conversion.formats.unsupported import UNSUPPORTED
 from keras_dpt.errors import WeightsError
 
-# The kinds of checkpoints that can be read; a checkpoint is of the first kind that fits.
-SOURCES = {
-    "isl_org_segmentation": isl_org.SEGMENTATION,
-    "isl_org": isl_org.DEPTH,
-    "hf_dpt_segmentation": hf_dpt.SEGMENTATION,
-    "hf_dpt": hf_dpt.DEPTH,
-    "hf_vit": vit_imagenet.HUGGING_FACE,
-    "timm_vit": vit_imagenet.TIMM,
-    "efficientnet_lite": efficientnet_lite.SOURCE,
-}
+# A new format is its own module and a line here. A checkpoint is of the first one that matches.
+_ALL = (
+    isl_org.DEPTH,
+    isl_org.SEGMENTATION,
+    hf_dpt.DEPTH,
+    hf_dpt.SEGMENTATION,
+    vit_imagenet.HUGGING_FACE,
+    vit_imagenet.TIMM,
+    efficientnet_lite.FORMAT,
+)
+FORMATS = {layout.name: layout for layout in _ALL}
 
 
-def detect_source(specs):
-    """The key in `SOURCES` of a checkpoint with these tensor names.
+def format_of(specs, hf_config=None):
+    """The `CheckpointFormat` of a checkpoint with these tensors.
 
-    Raises: WeightsError: it is of none of these kinds.
+    Args:
+        specs: `{tensor name: Spec}`.
+        hf_config: Hugging Face's `config.json` beside it, if there is one.
+
+    Raises: WeightsError: no format matches; if it is a network that is known, the message names it.
     """
-    for name, source in SOURCES.items():
-        if all(any(tensor.startswith(mark) for tensor in specs) for mark in source.marks):
-            return name
-    raise WeightsError(
-        f"A checkpoint with tensors like {', '.join(list(specs)[:4]) or 'none at all'} is of no "
-        f"kind that can be converted; kinds: {', '.join(SOURCES)}."
-    )
+    check_config(hf_config)
+    for layout in FORMATS.values():
+        if layout.matches(specs, hf_config):
+            return layout
+    for other in UNSUPPORTED:
+        if other.matches(specs):
+            raise _not_supported(other)
+    tensors = ", ".join(list(specs)[:4]) or "none at all"
+    raise WeightsError(f"Unrecognised checkpoint (tensors such as {tensors}). {_supported()}")
+
+
+def is_checkpoint(config):
+    """Whether a `config.json` is of a checkpoint that we convert, or name because we can't."""
+    return any(known.owns(config) for known in (*FORMATS.values(), *UNSUPPORTED))
+
+
+def check_config(config):
+    """Raise a WeightsError if a `config.json` is of a network that is known but not supported."""
+    if not config or any(layout.owns(config) for layout in FORMATS.values()):
+        return
+    for other in UNSUPPORTED:
+        if other.owns(config):
+            raise _not_supported(other)
+
+
+def _not_supported(other):
+    return WeightsError(f"This is {other.name}, which is not supported. {_supported()}")
+
+
+def _supported():
+    return f"Supported formats: {', '.join(FORMATS)}."

@@ -4,8 +4,9 @@ Names are those of lukemelas/EfficientNet-PyTorch, which the index's `efficientn
 of ML Illustrated share; they hold Google's ImageNet weights, Apache-2.0.
 """
 
-from keras_dpt.conversion.architecture import original_image
-from keras_dpt.conversion.engine import Rule, Source, norm, weights
+from keras_dpt.conversion.architecture import original_image, read_encoder
+from keras_dpt.conversion.engine import CheckpointFormat, Rule, has, norm, weights
+from keras_dpt.encoders.efficientnet_hybrid import EfficientNetHybridEncoder
 
 BLOCK = "_blocks.{i}"
 
@@ -42,29 +43,35 @@ FRESH = {
 }
 
 
-def config_from(specs, hf_config=None):
+# The transformer of `dpt_mini_nyuv2`.
+TRANSFORMER = {
+    "num_layers": 4,
+    "hidden_dim": 192,
+    "num_heads": 3,
+    "mlp_dim": 576,
+    "position_grid": [12, 16],
+    "out_indices": [1, 3],
+    "layer_norm_epsilon": 1e-06,
+    "out_stages": [0, 1],
+}
+
+has_stages = has(r"_blocks\.", "_conv_stem")
+
+
+def matches(specs, hf_config=None):
+    """Whether this is an EfficientNet-Lite with these names."""
+    return has_stages(specs)
+
+
+def read(shapes, encoders, hf_config=None):
     """The architecture of `dpt_mini_nyuv2`, with the stages of this classifier."""
-    count = sum(name.endswith("._project_conv.weight") for name in specs)
-    widths = [specs[f"_blocks.{i}._project_conv.weight"].shape[0] for i in range(count)]
-    channels = list(dict.fromkeys(widths))
+    encoder, config = read_encoder(shapes, encoders, **TRANSFORMER)
     return {
-        "encoder": "EfficientNetHybridEncoder",
-        "encoder_config": {
-            "num_layers": 4,
-            "hidden_dim": 192,
-            "num_heads": 3,
-            "mlp_dim": 576,
-            "position_grid": [12, 16],
-            "out_indices": [1, 3],
-            "layer_norm_epsilon": 1e-06,
-            "out_stages": [0, 1],
-            "stem_channels": specs["_conv_stem.weight"].shape[0],
-            "stage_channels": channels,
-            "stage_depths": [widths.count(width) for width in channels],
-        },
+        "encoder": encoder.__name__,
+        "encoder_config": config,
         "backbone_config": {
             "readout": "project",
-            "reassemble_channels": [*channels[1:3], 96, 96],
+            "reassemble_channels": [*config["stage_channels"][1:3], 96, 96],
             "fusion_channels": 48,
             "use_batch_norm": False,
         },
@@ -77,4 +84,14 @@ def image_from(architecture, hf_image=None):
     return original_image(architecture) | {"resize": "bicubic_antialias"}
 
 
-SOURCE = Source(("_blocks.", "_conv_stem"), RULES, IGNORE, config_from, image_from, FRESH)
+FORMAT = CheckpointFormat(
+    name="efficientnet_lite",
+    task="depth",
+    encoders=(EfficientNetHybridEncoder,),
+    matches=matches,
+    rules=RULES,
+    ignore=IGNORE,
+    read=read,
+    image_from=image_from,
+    fresh=FRESH,
+)

@@ -1,12 +1,13 @@
 """Names in Hugging Face's DPT checkpoints (`model_type` "dpt"), such as Intel/dpt-large."""
 
 import math
-from functools import partial
 
-from keras_dpt.conversion.architecture import native_size, read_architecture, shapes_of
-from keras_dpt.conversion.engine import Source, norm, translate, weights
+from keras_dpt.conversion.architecture import native_size, read_architecture
+from keras_dpt.conversion.engine import CheckpointFormat, has, norm, weights
 from keras_dpt.conversion.formats.isl_org import readout_rules, segmentation_head_rules
 from keras_dpt.conversion.formats.vit_imagenet import hf_rules
+from keras_dpt.encoders.vit import ViTEncoder
+from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
 from keras_dpt.errors import WeightsError
 
 BACKBONE = "dpt.embeddings.backbone.bit"
@@ -57,7 +58,27 @@ IGNORE = {
 FIXED = {"hidden_act": "gelu", "head_in_index": -1, "num_channels": 3}
 
 
-def config_from(rules, specs, hf_config=None):
+is_vit = has(r"dpt\.")
+is_segmentation = has(r"head\.head\.1\.")  # a batch normalisation
+
+
+def matches_depth(specs, hf_config=None):
+    """Whether this is a DPT-Base, -Large or -Hybrid for depth with Hugging Face's names."""
+    return is_vit(specs) and not is_segmentation(specs)
+
+
+def matches_segmentation(specs, hf_config=None):
+    """Whether this is a DPT-Base, -Large or -Hybrid for segmentation, likewise."""
+    return is_vit(specs) and is_segmentation(specs)
+
+
+def owns(config):
+    """Whether this is the `config.json` of a DPT on a ViT, or on BiT and a ViT."""
+    encoder = (config.get("backbone_config") or {}).get("model_type", "bit")
+    return config.get("model_type") == "dpt" and encoder == "bit"
+
+
+def read(shapes, encoders, hf_config=None):
     """The architecture that the tensors and, if given, `config.json` show.
 
     See `keras_dpt.conversion.architecture`.
@@ -72,9 +93,9 @@ def config_from(rules, specs, hf_config=None):
                 f"config.json says {key} = {config[key]!r}; only {value!r} is supported."
             )
     taps = config.get("backbone_out_indices")
-    writes, _ = translate(rules, IGNORE, specs)
     return read_architecture(
-        shapes_of(writes),
+        shapes,
+        encoders,
         readout=config.get("readout_type", "ignore"),
         num_heads=config.get("num_attention_heads"),
         # The hybrid's first two entries are placeholders: it taps ResNet stages there.
@@ -83,6 +104,14 @@ def config_from(rules, specs, hf_config=None):
         num_groups=(config.get("backbone_config") or {}).get("num_groups", 32),
         weight_standardization="variance",
     )
+
+
+def names_from(architecture, hf_config=None):
+    """`class_names` of `id2label`, if each class has a name of its own there."""
+    names = (hf_config or {}).get("id2label", {})
+    if len(set(names.values())) != architecture["task_config"]["num_classes"]:
+        return {}
+    return {"class_names": [names[key] for key in sorted(names, key=int)]}
 
 
 def image_from(architecture, hf_image=None):
@@ -121,9 +150,25 @@ def _common(values):
     return values[0] if isinstance(values, list) and len(set(values)) == 1 else values
 
 
-def _source(*marks, rules):
-    return Source(marks, rules, IGNORE, partial(config_from, rules), image_from)
-
-
-DEPTH = _source("dpt.", rules=BODY + DEPTH_HEAD)
-SEGMENTATION = _source("dpt.", "head.head.1.", rules=BODY + SEGMENTATION_HEADS)
+SHARED = {
+    "encoders": (ViTHybridEncoder, ViTEncoder),
+    "ignore": IGNORE,
+    "read": read,
+    "image_from": image_from,
+    "owns": owns,
+}
+DEPTH = CheckpointFormat(
+    name="hf_dpt",
+    task="depth",
+    matches=matches_depth,
+    rules=BODY + DEPTH_HEAD,
+    **SHARED,
+)
+SEGMENTATION = CheckpointFormat(
+    name="hf_dpt_segmentation",
+    task="segmentation",
+    matches=matches_segmentation,
+    rules=BODY + SEGMENTATION_HEADS,
+    names_from=names_from,
+    **SHARED,
+)

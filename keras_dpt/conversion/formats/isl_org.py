@@ -1,10 +1,10 @@
 """Names in the `.pt` files of the authors, isl-org/DPT and isl-org/MiDaS."""
 
-from functools import partial
-
-from keras_dpt.conversion.architecture import original_image, read_architecture, shapes_of
-from keras_dpt.conversion.engine import Rule, Source, norm, to_keras, translate, weights
+from keras_dpt.conversion.architecture import original_image, read_architecture
+from keras_dpt.conversion.engine import CheckpointFormat, Rule, has, norm, to_keras, weights
 from keras_dpt.conversion.formats.vit_imagenet import timm_rules
+from keras_dpt.encoders.vit import ViTEncoder
+from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
 
 STAGE = "pretrained.model.patch_embed.backbone.stages.{s}.blocks.{j}"
 OURS = "stage_{s}_block_{j}"
@@ -77,20 +77,46 @@ IGNORE = {
 }
 
 
-def config_from(rules, specs, hf_config=None):
-    """The architecture that the tensors show; see `keras_dpt.conversion.architecture`.
+is_vit = has(r"pretrained\.model\.blocks\.\d+\.(norm|attn|mlp)", r"scratch\.")
+# Blocks of BEiT, of LeViT and of DINOv2, and the second token of a distilled DeiT.
+is_other = has(r"pretrained\.model\.(blocks\.\d+\.(gamma_|ls\d|m\.|attn\.(q_|rel))|dist_token)")
+# The second layer of its head is a batch normalisation, that of a depth head a convolution.
+is_segmentation = has(r"scratch\.output_conv\.1\.")
 
-    Raises: WeightsError: too little is there to tell.
-    """
-    writes, _ = translate(rules, IGNORE, specs)
+
+def matches_depth(specs, hf_config=None):
+    """Whether this is a DPT-Base, -Large or -Hybrid for depth with the authors' names."""
+    return is_vit(specs) and not is_other(specs) and not is_segmentation(specs)
+
+
+def matches_segmentation(specs, hf_config=None):
+    """Whether this is a DPT-Base, -Large or -Hybrid for segmentation with the authors' names."""
+    return is_vit(specs) and not is_other(specs) and is_segmentation(specs)
+
+
+def read(shapes, encoders, hf_config=None):
+    """The architecture that the tensors show; see `keras_dpt.conversion.architecture`."""
     untold = {"layer_norm_epsilon": 1e-6, "weight_standardization": "std"}
-    return read_architecture(shapes_of(writes), **untold)
+    return read_architecture(shapes, encoders, **untold)
 
 
-def _source(*marks, rules):
-    return Source(marks, rules, IGNORE, partial(config_from, rules), original_image)
-
-
-DEPTH = _source("pretrained.", rules=BODY + DEPTH_HEAD)
-# The second tensor of its head is a batch normalisation's, that of a depth head is a convolution.
-SEGMENTATION = _source("pretrained.", "scratch.output_conv.1.", rules=BODY + SEGMENTATION_HEADS)
+SHARED = {
+    "encoders": (ViTHybridEncoder, ViTEncoder),
+    "ignore": IGNORE,
+    "read": read,
+    "image_from": original_image,
+}
+DEPTH = CheckpointFormat(
+    name="isl_org",
+    task="depth",
+    matches=matches_depth,
+    rules=BODY + DEPTH_HEAD,
+    **SHARED,
+)
+SEGMENTATION = CheckpointFormat(
+    name="isl_org_segmentation",
+    task="segmentation",
+    matches=matches_segmentation,
+    rules=BODY + SEGMENTATION_HEADS,
+    **SHARED,
+)

@@ -1,7 +1,10 @@
 """ImageNet classifiers, the encoders to start from: names in timm's and Hugging Face's ViTs."""
 
-from keras_dpt.conversion.architecture import original_image, read_encoder, shapes_of
-from keras_dpt.conversion.engine import Rule, Source, norm, translate, weights
+from functools import partial
+
+from keras_dpt.conversion.architecture import original_image, read_encoder
+from keras_dpt.conversion.engine import CheckpointFormat, Rule, has, norm, weights
+from keras_dpt.encoders.vit import ViTEncoder
 
 
 def timm_rules(prefix):
@@ -37,53 +40,86 @@ def hf_rules(prefix):
     )
 
 
-def _source(mark, rules, ignore, epsilon):
-    """A `Source` of a classifier's body; the decoder on it is as large as in the official DPTs."""
-
-    def config_from(specs, hf_config=None):
-        hf_config = hf_config or {}
-        writes, _ = translate(rules, ignore, specs)
-        encoder, encoder_config = read_encoder(
-            shapes_of(writes),
-            num_heads=hf_config.get("num_attention_heads"),
-            layer_norm_epsilon=hf_config.get("layer_norm_eps", epsilon),
-        )
-        dim = encoder_config["hidden_dim"]
-        divisors = (4, 2, 1, 1) if dim >= 1024 else (8, 4, 2, 1)
-        return {
-            "encoder": encoder,
-            "encoder_config": encoder_config,
-            "backbone_config": {
-                "readout": "project",
-                "reassemble_channels": [dim // divisor for divisor in divisors],
-                "fusion_channels": 256,
-                "use_batch_norm": False,
-            },
-            "task_config": {"head_channels": [128, 32], "kind": "relative_inverse_depth"},
-        }
-
-    decoder = r"(read|reassemble|fusion|fusion_input)_\d/|depth_head/"
-    fresh = {decoder: "a classifier has no decoder"}
-    return Source((mark,), rules, ignore, config_from, original_image, fresh)
+is_timm = has(r"blocks\.\d+\.(norm1|attn|mlp)\.")
+# Blocks of BEiT and of DINOv2, tokens of a distilled DeiT and of DINOv2 with registers.
+is_other = has(r"blocks\.\d+\.(gamma_|ls\d|attn\.(q_|rel))|dist_token|reg_token|register_tokens")
+is_hugging_face = has(r"vit\.")
 
 
-TIMM = _source(
-    mark="blocks.",
+def matches_timm(specs, hf_config=None):
+    """Whether this is a plain ViT with a class token, with timm's names."""
+    return is_timm(specs) and not is_other(specs)
+
+
+def matches_hugging_face(specs, hf_config=None):
+    """Whether this is a ViT classifier with Hugging Face's names."""
+    return is_hugging_face(specs)
+
+
+def owns_timm(config):
+    """Whether this is the `config.json` of a ViT that timm put on the hub."""
+    return str(config.get("architecture", "")).startswith("vit_")
+
+
+def owns_hugging_face(config):
+    """Whether this is the `config.json` of a ViT classifier."""
+    return config.get("model_type") == "vit"
+
+
+def read(shapes, encoders, hf_config=None, epsilon=1e-6):
+    """The encoder's architecture, and a decoder on it as large as in the official DPTs."""
+    hf_config = hf_config or {}
+    encoder, encoder_config = read_encoder(
+        shapes,
+        encoders,
+        num_heads=hf_config.get("num_attention_heads"),
+        layer_norm_epsilon=hf_config.get("layer_norm_eps", epsilon),
+    )
+    dim = encoder_config["hidden_dim"]
+    divisors = (4, 2, 1, 1) if dim >= 1024 else (8, 4, 2, 1)
+    return {
+        "encoder": encoder.__name__,
+        "encoder_config": encoder_config,
+        "backbone_config": {
+            "readout": "project",
+            "reassemble_channels": [dim // divisor for divisor in divisors],
+            "fusion_channels": 256,
+            "use_batch_norm": False,
+        },
+        "task_config": {"head_channels": [128, 32], "kind": "relative_inverse_depth"},
+    }
+
+
+SHARED = {
+    "task": "depth",
+    "encoders": (ViTEncoder,),
+    "image_from": original_image,
+    "fresh": {
+        r"(read|reassemble|fusion|fusion_input)_\d/|depth_head/": "a classifier has no decoder"
+    },
+}
+TIMM = CheckpointFormat(
+    name="timm_vit",
+    matches=matches_timm,
     rules=timm_rules(""),
     ignore={
         r"norm\.": "final norm, after the last tap",
         r"head\.": "ImageNet classifier",
     },
-    epsilon=1e-6,
+    read=read,
+    owns=owns_timm,
+    **SHARED,
 )
-
-HUGGING_FACE = _source(
-    mark="vit.",
+HUGGING_FACE = CheckpointFormat(
+    name="hf_vit",
+    matches=matches_hugging_face,
     rules=hf_rules("vit."),
     ignore={
         r"vit\.layernorm\.": "final norm, after the last tap",
         r"vit\.pooler\.": "pooling for the classifier",
         r"classifier\.": "ImageNet classifier",
     },
-    epsilon=1e-12,
+    read=partial(read, epsilon=1e-12),
+    owns=owns_hugging_face,
+    **SHARED,
 )

@@ -1,0 +1,121 @@
+"""Checkpoints of relatives that cannot be converted, so that messages name them.
+
+A format that becomes supported loses its line here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keras_dpt.conversion.engine import has
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A network that is known by sight.
+
+    Attributes:
+        name: what it is, as in "This is NAME, which is not supported."
+        matches: function of tensor names.
+        owns: function of a `config.json`'s content.
+    """
+
+    name: str
+    matches: Callable = lambda names: False
+    owns: Callable = lambda config: False
+
+
+def _model_type(*types):
+    return lambda config: config.get("model_type") in types
+
+
+def _dpt_on(*types):
+    """A function of a `config.json`: whether it is of a DPT on one of these backbones."""
+
+    def owns(config):
+        backbone = config.get("backbone_config") or {}
+        return config.get("model_type") == "dpt" and backbone.get("model_type") in types
+
+    return owns
+
+
+def _is_any_dpt(config):
+    return config.get("model_type") == "dpt"
+
+
+_AUTHORS = r"pretrained\.model\."
+_HUB = r"backbone\.encoder\."
+_NECK = r"neck\."
+
+# The first that fits names the checkpoint, so what others contain stands before them.
+UNSUPPORTED = (
+    Unsupported(
+        "Depth Anything 3",
+        has(r"(model\.)?(da3\.)?backbone\.pretrained\.", r"(model\.)?(da3\.)?head\."),
+        lambda config: str(config.get("model_name", "")).startswith("da3"),
+    ),
+    Unsupported(
+        "ZoeDepth",
+        has(r"(metric_head\.)?(conditional_log_binomial|attractors)\."),
+        _model_type("zoedepth"),
+    ),
+    Unsupported(
+        "Depth Anything V1 or V2",
+        has(r"pretrained\.(blocks|cls_token|pos_embed)", r"depth_head\."),
+    ),
+    Unsupported(
+        "Depth Anything in Hugging Face's layout",
+        has(_HUB, _NECK, r"head\.conv1\."),
+        _model_type("depth_anything", "prompt_depth_anything"),
+    ),
+    Unsupported("Depth Pro", owns=_model_type("depth_pro")),
+    Unsupported("a depth head of DINOv2", has(r"decode_head\.(reassemble_blocks|fusion_blocks)\.")),
+    Unsupported("a DPT with a distilled DeiT encoder", has(_AUTHORS + "dist_token", r"scratch\.")),
+    Unsupported(
+        "a DPT with a BEiT encoder (MiDaS 3.1)",
+        has(_AUTHORS + r"blocks\.\d+\.(gamma_|attn\.q_bias)", r"scratch\."),
+    ),
+    Unsupported(
+        "a DPT with a Swin Transformer V2 encoder (MiDaS 3.1)",
+        has(_AUTHORS + r"layers\.\d+\.blocks\.\d+\.attn\.(logit_scale|cpb_mlp)", r"scratch\."),
+    ),
+    Unsupported(
+        "a DPT with a Swin Transformer encoder (MiDaS 3.1)",
+        has(_AUTHORS + r"layers\.\d+\.blocks\.", r"scratch\."),
+    ),
+    Unsupported(
+        "a DPT with a LeViT encoder (MiDaS 3.1)",
+        has(_AUTHORS + r"blocks\.\d+\.m\.", r"scratch\."),
+    ),
+    Unsupported(
+        "a DPT with a Next-ViT encoder (MiDaS 3.1)",
+        has(_AUTHORS + r"features\.\d+\.", r"scratch\."),
+    ),
+    Unsupported(
+        "MiDaS 2.1 small (EfficientNet-Lite)",
+        has(r"pretrained\.layer\d\.\d+\.\d+\.conv_(dw|pw)", r"scratch\."),
+    ),
+    Unsupported("MiDaS 2.1 (ResNeXt)", has(r"pretrained\.layer\d\.", r"scratch\.")),
+    Unsupported(
+        "a DPT with a BEiT encoder in Hugging Face's layout",
+        has(_HUB + r"layer\.\d+\.lambda_", _NECK),
+        _dpt_on("beit"),
+    ),
+    Unsupported(
+        "a DPT with a DINOv2 encoder in Hugging Face's layout",
+        has(_HUB + r"layer\.\d+\.layer_scale", _NECK),
+        _dpt_on("dinov2", "dinov2_with_registers"),
+    ),
+    Unsupported(
+        "a DPT with a Swin Transformer V2 encoder in Hugging Face's layout",
+        has(_HUB + r"layers\.\d+\.blocks\.", _NECK),
+        _dpt_on("swinv2", "swin"),
+    ),
+    Unsupported(
+        "a DPT with another encoder than ViT, in Hugging Face's layout",
+        has(r"backbone\.", _NECK),
+        _is_any_dpt,
+    ),
+    Unsupported("an encoder of DINOv2, without a decoder", has(r"blocks\.\d+\.(\d+\.)?ls\d\.")),
+    Unsupported("a BEiT, without a decoder", has(r"blocks\.\d+\.(gamma_|attn\.q_bias)")),
+    Unsupported("a distilled DeiT, without a decoder", has(r"dist_token", r"blocks\.\d+\.")),
+)

@@ -1,0 +1,85 @@
+"""Read numbers of a network from the shapes of its variables, for `Encoder.config_from_shapes`.
+
+Every number is what most of the variables that show it say: a damaged tensor then doesn't change
+the network, and whoever compares the two finds it.
+"""
+
+import math
+import re
+from collections import Counter
+
+from keras_dpt.errors import WeightsError
+
+# What shows a number of a transformer: patterns of variable paths, and an axis of these variables.
+HIDDEN_DIM = {r"block_\d+/norm[12]/": 0, "patch_embedding/": -1, "position_embedding/": -1}
+MLP_DIM = {r"block_\d+/mlp/dense1/": -1, r"block_\d+/mlp/dense2/kernel": 0}
+
+
+def transformer_config(shapes, taps=4, num_heads=None, out_indices=None, **untold):
+    """Arguments that all encoders with transformer blocks have.
+
+    Args:
+        shapes: `{variable path: shape}`.
+        taps: how many of the blocks are tapped.
+        num_heads: by default heads are 64 wide.
+        out_indices: by default spread as evenly as in the official networks.
+        **untold: more arguments, passed through.
+
+    Raises: WeightsError: too little is there to tell.
+    """
+    num_layers = number_of(shapes, r"block_(\d+)/(.*)")
+    hidden_dim = vote(shapes, HIDDEN_DIM)
+    return {
+        "num_layers": num_layers,
+        "hidden_dim": hidden_dim,
+        "num_heads": num_heads or hidden_dim // 64,
+        "mlp_dim": vote(shapes, MLP_DIM),
+        "position_grid": _square_grid(shapes),
+        "out_indices": out_indices or regular_taps(num_layers)[4 - taps :],
+    } | untold
+
+
+def regular_taps(num_layers):
+    """The last block of each quarter, 0-based: 2, 5, 8, 11 of 12 and 5, 11, 17, 23 of 24."""
+    return [num_layers * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
+
+
+def vote(shapes, evidence, n=0):
+    """The number that most of the evidence shows.
+
+    Args:
+        shapes: `{variable path: shape}`.
+        evidence: `{pattern of variable paths: axis}`; `{n}` and `{next}` in a pattern stand for `n`
+            and `n + 1`.
+
+    Raises: WeightsError: nothing shows it.
+    """
+    votes = Counter()
+    for pattern, axis in evidence.items():
+        pattern = re.compile(pattern.format(n=n, next=n + 1))
+        votes.update(s[axis] for path, s in shapes.items() if pattern.match(path) and len(s) > axis)
+    if not votes:
+        where = ", ".join(pattern.format(n=n, next=n + 1) for pattern in evidence)
+        raise WeightsError(
+            f"Unsupported or incomplete checkpoint: no tensor makes a variable like {where}."
+        )
+    return votes.most_common(1)[0][0]
+
+
+def number_of(shapes, pattern):
+    """How many parts there are: group 1 of `pattern` counts them, group 2 says what each has."""
+    found = filter(None, (re.fullmatch(pattern, path) for path in shapes))
+    owners = Counter(match[2] for match in found)
+    return Counter(owners.values()).most_common(1)[0][0] if owners else 0
+
+
+def amount(shapes, pattern):
+    """How many variables have paths that start like `pattern`."""
+    return sum(re.match(pattern, path) is not None for path in shapes)
+
+
+def _square_grid(shapes):
+    """The grid of the stored positions if it is square, else that of 384 x 384 pixels."""
+    cells = shapes.get("position_embedding/position_embedding", (1, 0))[1] - 1
+    side = math.isqrt(max(cells, 0))
+    return [side, side] if side > 0 and side * side == cells else [24, 24]

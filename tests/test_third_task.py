@@ -1,0 +1,117 @@
+"""A third task, surface normals, in this file alone: every place that handles tasks takes it."""
+
+from argparse import Namespace
+from dataclasses import dataclass
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+import tiny
+from keras import ops
+from PIL import Image
+
+from keras_dpt import DPTBackbone, DPTDepth, DPTDepthPreprocessor, cli, datasets, presets
+from keras_dpt.cli import photos
+from keras_dpt.images.resizing import resize
+from keras_dpt.models.task import DPTTask
+from keras_dpt.models.tasks import load_task, task_named
+
+
+@dataclass(frozen=True)
+class NormalMap:
+    values: np.ndarray
+    source: str | None = None
+
+    def save(self, path):
+        np.save(path, self.values)
+
+
+class NormalsKind(datasets.TargetKind):
+    kind = target = "normals"
+    channels = 3
+
+    def mirrored(self, values):
+        return values[:, ::-1] * np.array([-1, 1, 1], values.dtype)  # left becomes right
+
+
+@keras.saving.register_keras_serializable(package="third_task")
+class CosineLoss(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return 1 - ops.sum(y_true * y_pred, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="third_task")
+class DPTNormals(DPTTask, keras_hub.models.Task):
+    backbone_cls, preprocessor_cls = DPTBackbone, DPTDepthPreprocessor
+    task_name = learns = "normals"
+    kinds = ("normals",)
+    result_cls = NormalMap
+
+    def __init__(self, backbone, preprocessor=None, **kwargs):
+        self.backbone, self.preprocessor = backbone, preprocessor
+        head = keras.layers.Conv2DTranspose(3, 2, 2, dtype="float32", name="normals_head")
+        outputs = keras.layers.UnitNormalization(dtype="float32")(head(backbone.output["P1"]))
+        super().__init__(inputs=backbone.input, outputs=outputs, **kwargs)
+
+    def default_loss(self):
+        return CosineLoss()
+
+    def postprocess(self, output, size):
+        values = resize(output, size, "bilinear")
+        return NormalMap(values / np.linalg.norm(values, axis=-1, keepdims=True))
+
+
+def batches(augment=True):
+    targets = np.zeros((2, 64, 64, 3), "float32")
+    targets[:, :, 40:, 0] = targets[:, :, :40, 2] = 1  # a wall to the right; the rest looks at us
+    targets[:, :9] = np.nan
+    pairs = list(zip(tiny.photos(2), targets, strict=True))
+    source = datasets.Source("normals", ["a", "b"], pairs.__getitem__, "normals")
+    return datasets.Batches(source, (64, 64), 2, "normals", augment, steps_per_epoch=4)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    model = DPTNormals(tiny.backbone(), tiny.preprocessor())
+    model.compile(keras.optimizers.Adam(1e-3))
+    losses = model.fit(batches(), epochs=2, verbose=0).history["loss"]
+    folder = tmp_path_factory.mktemp("saved")
+    model.save_to_preset(str(folder / "preset"))
+    model.save(folder / "model.keras")
+    Image.fromarray(tiny.photos(1, 48, 64)[0]).save(folder / "photo.png")
+    return model, losses, folder
+
+
+def test_data_and_training(saved):
+    model, losses, _ = saved
+    assert losses[-1] < 0.9 * losses[0]
+    assert task_named("normals") is DPTNormals and task_named("depth") is DPTDepth
+    _, normals, known = batches(datasets.Augmentation(flip=1.0)).batch(0, 0)
+    assert normals.shape == (2, 64, 64, 3) and 0 < known.mean() < 1
+    assert set(np.unique(normals[..., 0])) == {-1, 0}  # the wall is at the left now
+
+
+def test_saved_and_loaded(saved):
+    model, _, folder = saved
+    photo = folder / "photo.png"
+    expected = model.predict_image(photo)
+    assert expected.values.shape == (48, 64, 3)
+    np.testing.assert_allclose(np.linalg.norm(expected.values, axis=-1), 1, atol=1e-5)
+    for again in load_task(str(folder / "preset")), keras.models.load_model(folder / "model.keras"):
+        assert type(again) is DPTNormals
+        np.testing.assert_array_equal(again.predict_image(photo).values, expected.values)
+    fresh = DPTNormals.from_architecture(presets.read_preset("dpt_mini_nyuv2"))
+    assert fresh.backbone.fusion_channels == 48
+
+
+def test_the_command_line_finds_it(saved, tmp_path, capsys):
+    preset, photo = str(saved[2] / "preset"), str(saved[2] / "photo.png")
+    assert cli.main(["depth", photo, "-o", str(tmp_path), "--preset", preset]) == 2
+    assert "is for the task 'normals'" in capsys.readouterr().err
+    study = ["study", "attention", "--preset", preset, "-o", str(tmp_path), photo]
+    assert cli.main(study) == 0  # of any task
+    args = Namespace(paths=[photo], output=tmp_path, preset=preset, batch_size=1)
+    assert photos.predict(args, DPTNormals, lambda x, _, stem: x.save(f"{stem}.npy")) == 0
+    assert np.load(tmp_path / "photo.npy").shape == (48, 64, 3)
