@@ -58,6 +58,9 @@ class DPTTask(PredictImages, TaskFromPreset):
         super().__init_subclass__(**kwargs)
         name = cls.__dict__.get("task_name")
         if name is None:
+            # keras-hub takes any class of a preset's backbone; a user's must not be taken for the
+            # task's own. Its `from_preset` goes through that one.
+            cls.backbone_cls = None
             return
         known = TASKS.get(name, cls)
         # A module that is read again, or a notebook's cell, defines its class once more.

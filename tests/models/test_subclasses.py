@@ -3,9 +3,11 @@
 import json
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 import tiny
+from contracts import predict
 
 import keras_dpt
 from keras_dpt.errors import LabelError
@@ -154,3 +156,13 @@ def test_segmentation_with_other_classes(segmentation):
 def test_fresh_weights(metric):
     model = Deeper.from_preset("dpt_mini_nyuv2", load_weights=False, gain=2.0)
     assert type(model) is Deeper and model.gain == 2.0
+
+
+def test_keras_hub_finds_the_task_not_a_users_class(tmp_path):
+    model = tiny.depth()
+    model.save_to_preset(tmp_path / "preset")
+    assert issubclass(Registered, keras_dpt.DPTDepth)
+    again = keras_hub.models.DepthEstimator.from_preset(str(tmp_path / "preset"))
+    assert type(again) is keras_dpt.DPTDepth
+    x = (tiny.images(1, 32, 32),)
+    np.testing.assert_array_equal(predict(again, x), predict(model, x))
