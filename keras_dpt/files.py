@@ -21,7 +21,7 @@ try:
 except ImportError:  # Windows, which deletes no file that is open
     fcntl = None
 
-_TEMPORARY = re.compile(r"\.keras_dpt-[0-9a-f]{16}\.tmp")
+_TEMPORARY = re.compile(r"\.?keras_dpt-[0-9a-f]{16}\.tmp")
 _swept: set[str] = set()  # folders that this process has looked through
 _sweeping = threading.Lock()
 
@@ -97,15 +97,15 @@ def folder_written_whole(path: Path, error_class: type[Exception]) -> Iterator[P
 
 
 @contextmanager
-def temporary_folder(parent: Path) -> Iterator[Path]:
+def temporary_folder(parent: Path, hidden: bool = True) -> Iterator[Path]:
     """A new folder in `parent`, removed when the block ends, or later if the process is killed.
 
-    A folder that the block has renamed stays.
+    A folder that the block has renamed stays. Its name starts with a dot if `hidden`.
     """
     sweep(parent)
     for _ in range(10):
-        folder = _new_name(parent)
-        folder.mkdir()
+        folder = _new_name(parent, hidden)
+        folder.mkdir(mode=0o777 if hidden else 0o700)
         lock = _locked(folder)
         if lock is not None or fcntl is None:
             break
@@ -147,8 +147,8 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def _new_name(folder: Path) -> Path:
-    return folder / f".keras_dpt-{secrets.token_hex(8)}.tmp"
+def _new_name(folder: Path, hidden: bool = True) -> Path:
+    return folder / f"{'.' if hidden else ''}keras_dpt-{secrets.token_hex(8)}.tmp"
 
 
 def _new_file(folder: Path) -> tuple[Path, BinaryIO]:

@@ -3,8 +3,6 @@
 import json
 import logging
 import math
-import shutil
-import uuid
 from pathlib import Path
 
 from keras_dpt import presets
@@ -12,6 +10,7 @@ from keras_dpt.conversion.architecture import differences
 from keras_dpt.conversion.engine import assign, plan
 from keras_dpt.conversion.formats import SOURCES, detect_source
 from keras_dpt.errors import WeightsError
+from keras_dpt.files import temporary_folder
 from keras_dpt.version import __version__
 from keras_dpt.weights.download import check_space, disk_full_explained, progress_bar
 from keras_dpt.weights.originals import located
@@ -59,17 +58,14 @@ def convert(source, out, preset=None, progress=True):
         raise WeightsError(f"{out} exists and is not an empty directory; name another one.")
     if preset is not None:
         presets.read_preset(preset)
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with located(source, progress) as (path, address, name):
-            partial.mkdir(parents=True)
+    with located(source, progress) as (path, address, name):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(out.parent) as partial:
             with disk_full_explained(partial.parent):
                 _convert(Checkpoint(path), partial, address, preset or name, progress)
             if out.is_dir():
                 out.rmdir()
             partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out
 
 
