@@ -157,6 +157,7 @@ def _preset_with(sha256):
     """Name of the preset that has a source of this hash, or `None`."""
     for name in presets.preset_names():
         for source in presets.read_preset(name).get("sources", ()):
-            if source["sha256_prefix"] and sha256.startswith(source["sha256_prefix"]):
+            known = presets.source_sha256(source)
+            if known and sha256.startswith(known):
                 return name
     return None
