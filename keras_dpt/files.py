@@ -1,6 +1,6 @@
 """Writing files and folders so that nobody ever sees half of one, whatever ends the process.
 
-What is being written has a name that starts with a dot, `.keras_dpt-<16 hex digits>.tmp`, and is
+What is being written has a name that starts with a dot, `.keras_dpt_<16 hex digits>.tmp`, and is
 locked while its process lives. What killed processes left is removed by the next one that writes
 to the same folder.
 """
@@ -21,7 +21,7 @@ try:
 except ImportError:  # Windows, which deletes no file that is open
     fcntl = None
 
-_TEMPORARY = re.compile(r"\.?keras_dpt-[0-9a-f]{16}\.tmp")
+_TEMPORARY = re.compile(r"\.?keras_dpt_[0-9a-f]{16}\.tmp")
 _swept: set[str] = set()  # folders that this process has looked through
 _sweeping = threading.Lock()
 
@@ -148,7 +148,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def _new_name(folder: Path, hidden: bool = True) -> Path:
-    return folder / f"{'.' if hidden else ''}keras_dpt-{secrets.token_hex(8)}.tmp"
+    return folder / f"{'.' if hidden else ''}keras_dpt_{secrets.token_hex(8)}.tmp"
 
 
 def _new_file(folder: Path) -> tuple[Path, BinaryIO]:

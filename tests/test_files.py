@@ -76,7 +76,7 @@ def test_a_process_that_lives_is_not_disturbed(what, tmp_path):
 
 
 def test_other_files_are_not_touched(tmp_path):
-    mine = [".0123456789abcdef.tmp", ".keras_dpt-notes.tmp", "keras_dpt-0123456789abcdef.tmp.h5"]
+    mine = [".0123456789abcdef.tmp", ".keras_dpt_notes.tmp", "keras_dpt_0123456789abcdef.tmp.h5"]
     for name in mine:
         (tmp_path / name).touch()
     sweep(tmp_path)
@@ -87,7 +87,7 @@ def test_other_files_are_not_touched(tmp_path):
 def test_links_are_not_followed(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo").touch()
-    (tmp_path / ".keras_dpt-0123456789abcdef.tmp").symlink_to(tmp_path / "mine")
+    (tmp_path / ".keras_dpt_0123456789abcdef.tmp").symlink_to(tmp_path / "mine")
     sweep(tmp_path)
     assert names(tmp_path / "mine") == ["photo"]
 

@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -111,6 +112,18 @@ def read_image(source: "str | os.PathLike | Image.Image | np.ndarray") -> np.nda
     if array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
         array = array.astype(np.float32)
     return _array_to_rgb(array, f"array of shape {array.shape} and dtype {array.dtype}")
+
+
+def pixels_promised(path: str | os.PathLike) -> int:
+    """How many pixels a picture file says it has, without decoding any; 0 if it says nothing."""
+    try:
+        with without_pillow_warnings(), Image.open(path) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError as error:
+        numbers = re.findall(r"\d+", str(error))
+        return int(numbers[0]) if numbers else 0
+    except Exception:  # `read_image` says what is wrong
+        return 0
 
 
 def write_picture(picture: Image.Image, path: str | os.PathLike) -> None:
