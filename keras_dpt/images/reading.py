@@ -234,6 +234,8 @@ def _decode(image: Image.Image, name: str) -> np.ndarray:
     try:
         if 0 in image.size:
             raise ImageError(f"{name} has no pixels (size {image.size}).")
+        if image.format == "EPS":  # Pillow would have another program run it
+            raise ImageError(f"{name} is a PostScript program. Convert it to PNG first.")
         if image.mode == "LAB":
             # Pillow would copy L, a, b into R, G, B.
             raise ImageError(f"{name} is in CIE Lab colours. Convert it to RGB first.")
