@@ -1,12 +1,29 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files and folders so that nobody ever sees half of one, whatever ends the process.
+
+What is being written has a name that starts with a dot, `.keras_dpt_<16 hex digits>.tmp`, and is
+locked while its process lives. What killed processes left is removed by the next one that writes
+to the same folder.
+"""
 
 import io
 import os
+import re
 import secrets
+import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows, which deletes no file that is open
+    fcntl = None
+
+_TEMPORARY = re.compile(r"\.?keras_dpt_[0-9a-f]{16}\.tmp")
+_swept: set[str] = set()  # folders that this process has looked through
+_sweeping = threading.Lock()
 
 
 @contextmanager
@@ -33,7 +50,7 @@ def written(target, error_class: type[Exception]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def written_whole(path: Path, error_class: type[Exception]) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` for writing in binary, then rename it.
+    """Open a temporary file beside `path` for writing (and reading) in binary, then rename it.
 
     The file appears complete or not at all; one that is there is replaced.
 
@@ -41,12 +58,138 @@ def written_whole(path: Path, error_class: type[Exception]) -> Iterator[BinaryIO
     """
     if not path.parent.is_dir():
         raise error_class(f"Cannot write {path}: there is no folder {path.parent}. Make it.")
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    sweep(path.parent)
+    temporary = lock = None
     try:
-        with open(temporary, "xb") as file:
+        temporary, file = _new_file(path.parent)
+        with file:
+            lock = (
+                os.dup(file.fileno()) if fcntl else None
+            )  # held beyond `close`, until the renaming
             yield file
         os.replace(temporary, path)
     except OSError as error:
         raise error_class(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
+
+
+@contextmanager
+def folder_written_whole(path: Path, error_class: type[Exception]) -> Iterator[Path]:
+    """Fill a folder that appears when the block ends, or not at all if it ends with an error.
+
+    Yields: the temporary folder to write to.
+    Raises: `error_class`: there is a file or a filled folder of this name, or the system refuses.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise error_class(f"{path} exists already. Remove it, or choose another folder.")
+    try:
+        with temporary_folder(path.parent) as temporary:
+            yield temporary
+            if path.exists():
+                path.rmdir()  # empty, as seen above; not every system renames onto a folder
+            temporary.rename(path)
+    except OSError as error:
+        raise error_class(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+@contextmanager
+def temporary_folder(parent: Path, hidden: bool = True) -> Iterator[Path]:
+    """A new folder in `parent`, removed when the block ends, or later if the process is killed.
+
+    A folder that the block has renamed stays. Its name starts with a dot if `hidden`.
+    """
+    sweep(parent)
+    for _ in range(10):
+        folder = _new_name(parent, hidden)
+        folder.mkdir(mode=0o777 if hidden else 0o700)
+        lock = _locked(folder)
+        if lock is not None or fcntl is None:
+            break
+        # Another process took it for remains, before it was locked.
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder; once for each folder and process."""
+    key = os.path.abspath(folder)
+    with _sweeping:
+        if key in _swept or fcntl is None:
+            return
+        _swept.add(key)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name):
+                _remove_if_abandoned(Path(entry.path))
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file or folder for this process; false if another one holds it.
+
+    The lock ends with the process, however it ends. Where there are no locks, all is free.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network disks know no locks
+        return True
+    return True
+
+
+def _new_name(folder: Path, hidden: bool = True) -> Path:
+    return folder / f"{'.' if hidden else ''}keras_dpt_{secrets.token_hex(8)}.tmp"
+
+
+def _new_file(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new temporary file, locked, and open."""
+    while True:
+        temporary = _new_name(folder)
+        file = open(temporary, "x+b")  # noqa: SIM115
+        if try_lock(file.fileno()) and _is_still(file.fileno(), temporary):
+            return temporary, file
+        file.close()  # another process took it for remains, before it was locked
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that holds the lock of a folder; `None` if that can't be had."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    if try_lock(descriptor) and _is_still(descriptor, folder):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _is_still(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # its process lives: OSError
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        finally:
+            os.close(descriptor)

@@ -24,7 +24,8 @@ def read_preset(name):
     `backbone_config`, `task_config`: a class name and constructor arguments), `image` (constructor
     arguments of `DPTImageConverter`), `output` (`kind`, `unit`), `parameters`, `weights`
     ("complete", or "encoder_only" where the decoder starts untrained), `sources` (in order of
-    preference: `format` and `repo` with `file`, or `url`; `sha256_prefix` where it is known),
+    preference: `format` and `repo` with `file`, or `url`; `sha256` or `sha256_prefix` where it is
+    known),
     `weights_license`, `license_evidence`, `commercial_ok` (true where the authors' licence of the
     weights says so, `None` where the training data make it doubtful), `training_data`, `notes`,
     `parity` (measured figures).
@@ -77,6 +78,11 @@ def list_presets(task=None, commercial_ok=None):
 def source_address(source):
     """Where a preset's source is fetched: `hf://repo/file` or a URL."""
     return source["url"] if "url" in source else f"hf://{source['repo']}/{source['file']}"
+
+
+def source_sha256(source):
+    """Hex digest that a source's file must have, or its start; `None` if it is not known."""
+    return source.get("sha256") or source.get("sha256_prefix")
 
 
 def _row(preset):

@@ -1,12 +1,13 @@
 """The command line, run in this process with a tiny network in place of the embedded weights."""
 
+import errno
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_dpt import cli
+from keras_dpt import cli, files
 from keras_dpt.encoders.vit import ViTEncoder
 from keras_dpt.maps.depth_map import DepthMap
 from keras_dpt.maps.label_map import LabelMap
@@ -124,6 +125,35 @@ def test_unreadable_images_are_skipped_and_said(preset, photos, tmp_path, capsys
     assert "text.jpg" in captured.err and "empty.png" in captured.err
     assert "Traceback" not in captured.err
     assert "3 of 5 images" in captured.out
+
+
+def test_a_result_that_cannot_be_written_does_not_stop_the_rest(preset, photos, tmp_path, capsys):
+    long = "x" * 250  # with _depth.png after it no system takes it
+    shutil.copy(photos / "b.png", photos / f"{long}.png")
+    out = tmp_path / "out"
+    command = ["depth", str(photos), "-o", str(out), "--preset", preset, "--batch-size", "1"]
+    assert cli.main([*command, "--format", "npy"]) == 1
+    captured = capsys.readouterr()
+    assert "3 of 4 images" in captured.out
+    assert f"skipped: Cannot write {out / long}_depth.npy: File name too long" in captured.err
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a_2_depth.npy",
+        "a_depth.npy",
+        "b_depth.npy",
+    ]
+
+
+def test_a_full_disk_stops_at_once(preset, photos, tmp_path, capsys, monkeypatch):
+    def replace(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    out = tmp_path / "out"
+    command = ["depth", str(photos), "-o", str(out), "--preset", preset, "--batch-size", "1"]
+    assert cli.main([*command, "--format", "npy"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("keras-dpt: Cannot write") and error.count("No space left") == 1
+    assert not list(out.iterdir())
 
 
 def test_16_bit_pictures_are_read_as_python_reads_them(preset, photos, tmp_path):

@@ -1,6 +1,6 @@
 """A page in the browser that shows what the presets do, by Gradio. Nothing leaves the machine."""
 
-import functools
+import gc
 import os
 import socket
 import tempfile
@@ -10,14 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_dpt.apps.doorkeeper import BoundedBodies, OnlyOwnHosts
 from keras_dpt.errors import DepthError, ImageError, KerasDPTError
-from keras_dpt.images.reading import read_image, write_picture
+from keras_dpt.files import temporary_folder
+from keras_dpt.images.reading import pixels_promised, read_image, write_picture
 from keras_dpt.maps.points import depth_to_points, exif_fov
 from keras_dpt.models.tasks import TASKS, task_named
 from keras_dpt.presets import preset_names, preset_path, read_preset
 
 MAX_FILE_SIZE = 50 * 1024**2  # bytes of an upload
 MAX_PIXELS = 50_000_000
+MAX_WAITING = 10  # predictions; further ones are told to come later
+MAX_BODY = 1024**2  # bytes of any other request
 _MAX_POINTS = 200_000  # a browser turns so many without effort
 _DEFAULT_FOV = 60  # degrees, of photos that do not say
 _FOV_RANGE = (5, 140)  # of the slider, in degrees
@@ -84,15 +88,16 @@ def other_results(model, photo: Path, folder: Path):
 
 
 def _read(photo: Path) -> np.ndarray:
+    pixels = pixels_promised(photo)  # before they are decoded: a small file may promise many
+    if pixels > MAX_PIXELS:
+        raise ImageError(
+            f"{photo.name} has {pixels / 1e6:.3g} million pixels; this page takes up to "
+            f"{MAX_PIXELS / 1e6:.0f}. Shrink it, or use the command keras-dpt."
+        )
     try:
         pixels = read_image(photo)
     except ImageError as error:  # without the folder of the upload, which tells nobody anything
         raise ImageError(str(error).replace(f"{photo.parent}/", "")) from error
-    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
-        raise ImageError(
-            f"{photo.name} has {pixels.shape[0] * pixels.shape[1] / 1e6:.3g} million pixels; this "
-            f"page takes up to {MAX_PIXELS / 1e6:.0f}. Shrink it, or use the command keras-dpt."
-        )
     return pixels if pixels.dtype == np.uint8 else pixels / 255
 
 
@@ -146,7 +151,16 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
     """
     gr = import_gradio()
     presets = presets or default_presets()
-    load = functools.lru_cache(maxsize=1)(lambda task, name: task_named(task).from_preset(name))
+    models = {}  # one at most
+
+    def load(task, name):
+        if name not in presets.get(task, ()):
+            raise KerasDPTError(f"This page does not offer {name!r} for {task!r}.")
+        if (task, name) not in models:
+            models.clear()  # before the next takes memory
+            gc.collect()
+            models[task, name] = task_named(task).from_preset(name)
+        return models[task, name]
 
     def predict(photo, task, preset, fov, near, far):
         if not photo:
@@ -221,7 +235,7 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
 
 
 @contextmanager
-def serving(host="127.0.0.1", port=None, presets=None, open_browser=False):
+def serving(host="127.0.0.1", port=None, presets=None, open_browser=False, allow_hosts=()):
     """Serve the page for the length of a block; uploads and results are removed after it.
 
     A prediction that runs at the end of the block is waited for.
@@ -231,6 +245,7 @@ def serving(host="127.0.0.1", port=None, presets=None, open_browser=False):
         port: None for the first free one from 7860 on.
         presets: see `build`.
         open_browser: show the page in the user's browser.
+        allow_hosts: further names that the page may be called by, such as a proxy's.
 
     Yields: the page's address.
     Raises: KerasDPTError: the port is taken; gradio or trimesh is not installed.
@@ -239,10 +254,12 @@ def serving(host="127.0.0.1", port=None, presets=None, open_browser=False):
     _check_address(host, port)
     from starlette.middleware import Middleware
 
-    with tempfile.TemporaryDirectory(prefix="keras_dpt_", ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # where Gradio puts uploads
+    with temporary_folder(Path(tempfile.gettempdir()), hidden=False) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # where Gradio puts uploads
         turns = Turns()
-        page = build(Path(folder), presets, turns)
+        page = build(folder, presets, turns)
+        # More than these would only wait for memory and time that there is not.
+        page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
         _, address, _ = page.launch(
             server_name=host,
             server_port=port,
@@ -255,7 +272,13 @@ def serving(host="127.0.0.1", port=None, presets=None, open_browser=False):
             max_file_size=MAX_FILE_SIZE,
             footer_links=[],
             run_history=False,
-            app_kwargs={"middleware": [Middleware(_OnlyFromHere)]},
+            app_kwargs={
+                "middleware": [
+                    Middleware(OnlyOwnHosts, host=host, names=tuple(allow_hosts)),
+                    Middleware(BoundedBodies, upload=MAX_FILE_SIZE + MAX_BODY, other=MAX_BODY),
+                    Middleware(_OnlyFromHere),
+                ]
+            },
         )
         try:
             yield address

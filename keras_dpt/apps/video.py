@@ -6,8 +6,6 @@ named: `RunningRange` for colours, `TemporalAlignment` for values; the latter is
 
 import math
 import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -17,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_dpt import files
 from keras_dpt.errors import VideoError
 from keras_dpt.files import written_whole
 from keras_dpt.images.reading import missing_hint
@@ -248,27 +247,9 @@ class _Writer:
         context.color_range = _LIMITED_RANGE
 
 
-@contextmanager
 def folder_written_whole(path: str | os.PathLike):
-    """Fill a folder that appears when the block ends, or not at all if it ends with an error.
-
-    Yields: the temporary folder to write to.
-    Raises: VideoError: there is a folder of this name with something in it, or the system refuses.
-    """
-    path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise VideoError(f"{path} exists already. Remove it, or choose another folder.")
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        temporary.mkdir()
-        yield temporary
-        if path.exists():
-            path.rmdir()  # empty, as seen above; not every system renames onto a folder
-        temporary.rename(path)
-    except OSError as error:
-        raise VideoError(f"Cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """`keras_dpt.files.folder_written_whole` for the frames of a video, with `VideoError`s."""
+    return files.folder_written_whole(Path(path), VideoError)
 
 
 def predict_frames(

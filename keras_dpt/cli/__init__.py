@@ -3,7 +3,18 @@
 import argparse
 import sys
 
-from keras_dpt.cli import convert, demo, depth, evaluate, export, points, presets, segment, study
+from keras_dpt.cli import (
+    convert,
+    demo,
+    depth,
+    evaluate,
+    export,
+    points,
+    presets,
+    process,
+    segment,
+    study,
+)
 from keras_dpt.errors import KerasDPTError
 from keras_dpt.memory import keep_freed_memory
 from keras_dpt.version import __version__
@@ -13,15 +24,33 @@ COMMANDS = (depth, segment, points, demo, evaluate, study, presets, convert, exp
 
 def main(argv=None):
     """Run the command line; returns the exit code: 0, 1 if an image failed, 2 if all did."""
-    args = _parser().parse_args(argv)
+    process.prepare_streams()
+    try:
+        try:
+            return _run(_parser().parse_args(argv))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read, such as `head`, has seen enough.
+        process.silence_broken_streams()
+        return process.BROKEN_PIPE
+
+
+def _run(args):
     keep_freed_memory()
     try:
-        return args.run(args)
+        with process.cleaned_up_when_told():
+            return args.run(args)
+    except BrokenPipeError:
+        raise
     except (KerasDPTError, ValueError, OSError) as error:
         if args.debug:
             raise
         print(f"keras-dpt: {error}", file=sys.stderr)
         return 2
+    except process.Told as told:
+        print(f"keras-dpt: ended by {told}", file=sys.stderr)
+        return told.code
     except KeyboardInterrupt:
         print("keras-dpt: interrupted", file=sys.stderr)
         return 130

@@ -24,6 +24,15 @@ def add_parser(commands, common):
         default="127.0.0.1",
         help="address to listen on; 0.0.0.0 lets other machines in (default: %(default)s)",
     )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name that browsers may call this page by, such as a proxy's; may be given "
+        "several times. Others are refused, so that no other site can use the page through a "
+        "visitor's browser",
+    )
     parser.add_argument("--port", type=int, help="(default: the first free one from 7860 on)")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     parser.set_defaults(run=_run)
@@ -44,7 +53,10 @@ def _run(args):
             file=sys.stderr,
         )
     try:
-        with serving(args.host, args.port, presets, open_browser=not args.no_browser) as address:
+        options = {"allow_hosts": args.allow_host} if args.allow_host else {}
+        with serving(
+            args.host, args.port, presets, open_browser=not args.no_browser, **options
+        ) as address:
             print(f"{address} (Ctrl-C stops it)", flush=True)
             try:
                 never = threading.Event()

@@ -110,6 +110,7 @@ def _evaluate(args):
     source = open_data(args, protocol, model)
     args.output.mkdir(parents=True, exist_ok=True)
     name = Path(args.preset).name
+    stem = args.output / f"{name}_{protocol.name}"
     if args.fresh:
         for file in args.output.glob(f"{protocol.name}-*.jsonl"):
             file.unlink()
@@ -123,12 +124,11 @@ def _evaluate(args):
         journal=args.output,
         about={"preset": name, "command": shlex.join(["keras-dpt", *sys.argv[1:]])},
         progress=None,
+        save_to=f"{stem}.json",
     )
     print(text_table(evaluation))
     if protocol.target == "labels":
         print(class_table(evaluation, model.class_names))
-    stem = args.output / f"{name}_{protocol.name}"
-    evaluation.save(f"{stem}.json")
     print(f"wrote {stem}.json")
     if not args.no_report:
         from keras_dpt.evaluation.report import write_report

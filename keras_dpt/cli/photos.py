@@ -1,5 +1,6 @@
 """What the subcommands that predict share: photos found, read, predicted in batches, saved."""
 
+import errno
 import re
 import sys
 from collections import deque
@@ -12,6 +13,9 @@ import numpy as np
 PIXELS_IN_MEMORY = 60_000_000
 # How names of results end: `photo_depth.png` beside `photo.jpg` is none to predict.
 RESULTS = ("depth", "labels", "color", "overlay")
+
+# What the system says where the next result could not be written either.
+_ENDS_ALL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 def add_arguments(parser, default_preset):
@@ -41,11 +45,12 @@ def predict(args, task, save, **options):
         save: function of a prediction, its photo and the file stem to write to.
         **options: of `predict_images`.
 
-    Returns: exit code: 0, 1 if a photo could not be read, 2 if none could.
+    Returns: exit code: 0, 1 if a photo could not be read or its result not written, 2 if none.
+    Raises: KerasDPTError: nothing more can be written, as the disk is full or the like.
     """
     from tqdm import tqdm
 
-    from keras_dpt.errors import ImageError
+    from keras_dpt.errors import ImageError, KerasDPTError
     from keras_dpt.images.reading import find_images, read_image
 
     check_folder(args.output)
@@ -71,17 +76,27 @@ def predict(args, task, save, **options):
 
         def finish(saving):
             for future in saving:
-                future.result()  # raises what went wrong
-                progress.update()
+                try:
+                    future.result()
+                except KerasDPTError as error:
+                    if getattr(error.__cause__, "errno", None) in _ENDS_ALL:
+                        raise
+                    skip(error)
+                else:
+                    progress.update()
+
+        def skip(error):
+            nonlocal failed
+            failed += 1
+            progress.update()
+            progress.write(f"keras-dpt: skipped: {error}", file=sys.stderr)
 
         batch, pixels, saving = [], 0, []
         for path, future in _ahead(reader, read_image, paths):
             try:
                 image = future.result()
             except ImageError as error:
-                failed += 1
-                progress.update()
-                progress.write(f"keras-dpt: skipped: {error}", file=sys.stderr)
+                skip(error)
                 continue
             # 16-bit files are read as floats to 255; arrays of floats are taken to 1.
             batch.append((path, image if image.dtype == np.uint8 else image / 255))

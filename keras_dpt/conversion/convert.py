@@ -3,8 +3,6 @@
 import json
 import logging
 import math
-import shutil
-import uuid
 from pathlib import Path
 
 from keras_dpt import presets
@@ -12,6 +10,7 @@ from keras_dpt.conversion.architecture import differences
 from keras_dpt.conversion.engine import assign, plan
 from keras_dpt.conversion.formats import check_config, format_of
 from keras_dpt.errors import WeightsError
+from keras_dpt.files import temporary_folder
 from keras_dpt.models.tasks import task_named
 from keras_dpt.version import __version__
 from keras_dpt.weights.download import (
@@ -65,17 +64,14 @@ def convert(source, out, preset=None, progress=True):
     if str(source).startswith("hf://"):  # before its weights are fetched
         repo = str(source).removeprefix("hf://")
         check_config(read_json(download_from_hub(repo, "config.json")))
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with located(source, progress) as (path, address, name):
-            partial.mkdir(parents=True)
+    with located(source, progress) as (path, address, name):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(out.parent) as partial:
             with disk_full_explained(partial.parent):
                 _convert(Checkpoint(path), partial, address, preset or name, progress)
             if out.is_dir():
                 out.rmdir()
             partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out
 
 
@@ -152,6 +148,7 @@ def _preset_with(sha256):
     """Name of the preset that has a source of this hash, or `None`."""
     for name in presets.preset_names():
         for source in presets.read_preset(name).get("sources", ()):
-            if source["sha256_prefix"] and sha256.startswith(source["sha256_prefix"]):
+            known = presets.source_sha256(source)
+            if known and sha256.startswith(known):
                 return name
     return None

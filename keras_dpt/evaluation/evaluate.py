@@ -27,6 +27,7 @@ def evaluate(
     journal=None,
     about: dict | None = None,
     progress: bool | None = False,
+    save_to=None,
 ) -> Evaluation:
     """Measure a model on a data set.
 
@@ -41,15 +42,19 @@ def evaluate(
         unnamed: measure also where number or size of images do not fit the protocol; the result
             then says how it departs and bears no name. Crops that do not fit are refused anyway.
         batch_size: the most images that go through the network at once.
-        journal: folder where a file keeps what was measured, so that the next evaluation of the
-            same weights on the same data by the same protocol goes on with it.
+        journal: folder where a file keeps what was measured until all is, so that after an
+            interruption the next evaluation of the same model on the same data by the same protocol
+            goes on with it. Each image and its target are read again, and measured again if they
+            are others than before.
         about: further facts to keep in the result's `provenance`, such as the preset's name.
         progress: show a progress bar; `None` for "in a terminal".
+        save_to: JSON file to save the result to, before the journal forgets what was measured.
 
     Returns: an `Evaluation`.
     Raises:
         EvaluationError: (a ValueError) model, data set or protocol do not go together; a prediction
-            that is not finite, with the image's name; nothing could be measured.
+            that is not finite, with the image's name; nothing could be measured; two images of
+            one name; `journal` or `save_to` cannot be written.
         DataError: a sample cannot be read.
     """
     protocol = get_protocol(protocol)
@@ -59,14 +64,17 @@ def evaluate(
     if len(chosen) == len(source) and not unnamed:
         protocol.check_count(source)
     _check_first(protocol, source, chosen[0], unnamed)
+    _check_ids(source, chosen)
 
     provenance = describe(model, source)
     started = time.time()
     with contextlib.ExitStack() as stack:
         records = {}
         if journal is not None:
-            journal = Journal(journal, protocol.name, fingerprint(provenance, protocol))
-            records = dict(stack.enter_context(journal).records)
+            key = fingerprint(provenance, protocol, model, source)
+            journal = Journal(journal, protocol.name, key)
+            stack.enter_context(journal)
+            records = _still_true(journal.records, source, chosen)
         pending = [i for i in chosen if source.ids[i] not in records]
         bar = _progress_bar(protocol.name, len(chosen), len(chosen) - len(pending), progress)
         stack.enter_context(bar)
@@ -81,14 +89,20 @@ def evaluate(
                 journal.append(record)
             bar.update()
 
-    records = [records[source.ids[i]] for i in chosen]
-    provenance |= (about or {}) | {
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(time.time() - started, 1),
-        "images_resumed": len(chosen) - len(pending),
-    }
-    deviations = _deviations(protocol, source, records)
-    return Evaluation(protocol, deviations, summarize(protocol, records), records, provenance)
+        records = [records[source.ids[i]] for i in chosen]
+        provenance |= (about or {}) | {
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "seconds": round(time.time() - started, 1),
+            "images_resumed": len(chosen) - len(pending),
+        }
+        deviations = _deviations(protocol, source, records)
+        summary = summarize(protocol, records)
+        evaluation = Evaluation(protocol, deviations, summary, records, provenance)
+        if save_to is not None:
+            evaluation.save(save_to)
+        if journal is not None:
+            journal.finish()
+    return evaluation
 
 
 def predict_and_measure(model, source, protocol, indices, batch_size=4):
@@ -134,13 +148,41 @@ def _check_first(protocol, source, index, unnamed):
         CROPS[protocol.crop](*sample.target.shape)
 
 
-def _record(image_id, sample, measured):
-    """What is kept of one image, in types that JSON has."""
+def _check_ids(source, chosen):
+    """Records go by name: of two images of one name one would count twice, the other not."""
+    seen_ids = set()
+    for i in chosen:
+        if source.ids[i] in seen_ids:
+            raise EvaluationError(
+                f"{source.name} has two images called {source.ids[i]}. Names must be unique."
+            )
+        seen_ids.add(source.ids[i])
+
+
+def _still_true(records, source, chosen):
+    """Those of the records whose image and target are what they were."""
+    return {
+        source.ids[i]: record
+        for i in chosen
+        if (record := records.get(source.ids[i])) is not None
+        and _identity(source[i]).items() <= record.items()
+    }
+
+
+def _identity(sample):
+    """Size and checksum of an image and its target, as they were read."""
     crc = zlib.crc32(np.ascontiguousarray(sample.image))
-    record = {
-        "id": image_id,
+    return {
         "size": list(sample.image.shape[:2]),
         "crc32": f"{zlib.crc32(np.ascontiguousarray(sample.target), crc):08x}",
+    }
+
+
+def _record(image_id, sample, measured):
+    """What is kept of one image, in types that JSON has."""
+    record = {
+        "id": image_id,
+        **_identity(sample),
         "status": measured.status,
         "pixels": measured.pixels,
         "values": measured.values,

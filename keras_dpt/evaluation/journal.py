@@ -1,9 +1,12 @@
 """What was measured, on disk, so that an interrupted evaluation goes on where it stopped."""
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from keras_dpt.errors import EvaluationError
+from keras_dpt.files import try_lock
 
 
 class Journal:
@@ -16,32 +19,45 @@ class Journal:
         name: what the file's name starts with.
         fingerprint: of all that the records depend on; another one means another file.
 
-    Raises: EvaluationError: (a ValueError) the file is damaged or cannot be written.
+    Raises: EvaluationError: (a ValueError) the file is damaged, cannot be written, or another
+        process writes to it.
     """
 
     def __init__(self, folder, name: str, fingerprint: str):
         self.path = Path(folder) / f"{name}-{fingerprint[:12]}.jsonl"
         if not self.path.parent.is_dir():
             raise EvaluationError(f"Cannot write {self.path}: there is no folder {folder}.")
-        lines = self._complete_lines()
-        if lines and lines[0].get("fingerprint") != fingerprint:
-            raise EvaluationError(f"{self.path} is damaged in line 1. Remove it to start anew.")
+        self._header = _line({"fingerprint": fingerprint})
         try:
-            # Written again without the line that was cut off; append would go on behind it.
-            content = lines or [{"fingerprint": fingerprint}]
-            self.path.write_text("".join(map(_line, content)), encoding="utf-8")
-            self._file = self.path.open("a", encoding="utf-8")
+            # Nothing that is there is ever written again: a full disk must not cost a record.
+            self._file = self.path.open("ab", buffering=0)
         except OSError as error:
-            raise EvaluationError(
-                f"Cannot write {self.path}: {error.strerror or error}."
-            ) from error
+            raise self._cannot_write(error) from error
+        try:
+            if not try_lock(self._file.fileno()):
+                raise EvaluationError(
+                    f"Another run is writing {self.path}. Wait for it, or name another folder."
+                )
+            lines, size = self._complete_lines()
+            if lines and lines[0].get("fingerprint") != fingerprint:
+                raise EvaluationError(f"{self.path} is damaged in line 1. Remove it to start anew.")
+            self._shorten(size)  # takes away a line that was cut off
+            if not lines:
+                self._write(self._header)
+        except BaseException:
+            self._file.close()
+            raise
         self.records: dict[str, dict] = {record["id"]: record for record in lines[1:]}
 
     def append(self, record: dict) -> None:
         """Keep the record of one image; on disk when this returns."""
-        self._file.write(_line(record))
-        self._file.flush()
+        self._write(_line(record))
         self.records[record["id"]] = record
+
+    def finish(self) -> None:
+        """Forget the records: what is complete is no run to go on with."""
+        self._shorten(len(self._header))
+        self.records = {}
 
     def __enter__(self):
         return self
@@ -49,16 +65,37 @@ class Journal:
     def __exit__(self, *_):
         self._file.close()
 
-    def _complete_lines(self):
+    def _write(self, line):
+        size = os.fstat(self._file.fileno()).st_size
         try:
-            text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return []
-        except (OSError, UnicodeDecodeError) as error:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(size)
+            raise self._cannot_write(
+                error, " What was measured before is kept: make room and evaluate again."
+            ) from error
+
+    def _shorten(self, size):
+        try:
+            if os.fstat(self._file.fileno()).st_size > size:
+                self._file.truncate(size)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error, advice=""):
+        return EvaluationError(f"Cannot write {self.path}: {error.strerror or error}.{advice}")
+
+    def _complete_lines(self):
+        """The lines that are whole, and how many bytes they are."""
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
             raise EvaluationError(f"Cannot read {self.path}: {error}") from error
-        lines = []
-        for line in text.splitlines(keepends=True):
-            if not line.endswith("\n"):
+        lines, size = [], 0
+        for line in content.splitlines(keepends=True):
+            if not line.endswith(b"\n"):
                 break
             try:
                 lines.append(json.loads(line))
@@ -66,8 +103,9 @@ class Journal:
                 raise EvaluationError(
                     f"{self.path} is damaged in line {len(lines) + 1}. Remove it to start anew."
                 ) from error
-        return lines if all(isinstance(line, dict) for line in lines) else [{}]
+            size += len(line)
+        return lines if all(isinstance(line, dict) for line in lines) else [{}], size
 
 
 def _line(record):
-    return json.dumps(record, separators=(",", ":")) + "\n"
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"

@@ -13,6 +13,7 @@ import numpy as np
 from keras_dpt.evaluation.protocols import Protocol
 from keras_dpt.version import __version__
 
+_OF_INSTANCES = ("name", "build_config", "compile_config", "shared_object_id")
 _PACKAGES = ("keras", "keras-hub", "numpy", "pillow", "opencv-python-headless")
 
 
@@ -55,10 +56,23 @@ def hash_of_weights(model) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(provenance: dict, protocol: Protocol) -> str:
-    """SHA-256 of what makes two evaluations the same one."""
-    content = [provenance, dataclasses.asdict(protocol)]
+def fingerprint(provenance: dict, protocol: Protocol, model, source) -> str:
+    """SHA-256 of what makes two evaluations the same one, but for the content of the data."""
+    config = model.get_config() if hasattr(model, "get_config") else None
+    meaning = [getattr(source, name, None) for name in ("class_names", "ignore_index", "sparse")]
+    content = [provenance, dataclasses.asdict(protocol), _without_names(config), meaning]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _without_names(config):
+    """A config without what differs from one instance to the next, in types that JSON has."""
+    if isinstance(config, dict):
+        kept = (item for item in config.items() if item[0] not in _OF_INSTANCES)
+        return {str(key): _without_names(value) for key, value in kept}
+    if isinstance(config, list | tuple):
+        return [_without_names(value) for value in config]
+    is_plain = config is None or isinstance(config, str | int | float | bool)
+    return config if is_plain else _without_names(keras.saving.serialize_keras_object(config))
 
 
 def versions() -> dict[str, str]:

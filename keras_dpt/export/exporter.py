@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import keras
@@ -13,6 +12,7 @@ from keras_dpt.export import parity, writers
 from keras_dpt.export.description import describe
 from keras_dpt.export.formats import PAIRS, check_packages, check_pair, check_path, find_format
 from keras_dpt.export.runtimes import load_exported
+from keras_dpt.files import temporary_folder
 from keras_dpt.models.task import DPTTask
 
 
@@ -51,14 +51,14 @@ def export_model(
     shape = (batch_size, *(image_size or (None, None)), 3)
     shapes = parity.check_shapes(image_size, batch_size, _aim(model), multiple)
     # Beside the target, so that moving it there is a renaming.
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.absolute().parent) as folder:
-        file = Path(folder) / path.name
+    with temporary_folder(path.absolute().parent) as folder:
+        file = folder / path.name
         _write(model, form, file, shape)
         checks = parity.compare(model, _load(form, file), shapes, tolerance)
         about = describe(model, form, path.name, shape, checks, tolerance, origin)
         text = json.dumps(about, indent=2, ensure_ascii=False)
         file.with_name(f"{path.name}.json").write_text(f"{text}\n", encoding="utf-8")
-        _publish(Path(folder), path)
+        _publish(folder, path)
     return about
 
 

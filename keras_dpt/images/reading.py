@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -113,6 +114,18 @@ def read_image(source: "str | os.PathLike | Image.Image | np.ndarray") -> np.nda
     return _array_to_rgb(array, f"array of shape {array.shape} and dtype {array.dtype}")
 
 
+def pixels_promised(path: str | os.PathLike) -> int:
+    """How many pixels a picture file says it has, without decoding any; 0 if it says nothing."""
+    try:
+        with without_pillow_warnings(), Image.open(path) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError as error:
+        numbers = re.findall(r"\d+", str(error))
+        return int(numbers[0]) if numbers else 0
+    except Exception:  # `read_image` says what is wrong
+        return 0
+
+
 def write_picture(picture: Image.Image, path: str | os.PathLike) -> None:
     """Write a picture as a PNG file, which appears complete or not at all.
 
@@ -221,6 +234,8 @@ def _decode(image: Image.Image, name: str) -> np.ndarray:
     try:
         if 0 in image.size:
             raise ImageError(f"{name} has no pixels (size {image.size}).")
+        if image.format == "EPS":  # Pillow would have another program run it
+            raise ImageError(f"{name} is a PostScript program. Convert it to PNG first.")
         if image.mode == "LAB":
             # Pillow would copy L, a, b into R, G, B.
             raise ImageError(f"{name} is in CIE Lab colours. Convert it to RGB first.")

@@ -21,7 +21,7 @@ from keras_dpt import presets
 from keras_dpt.conversion.convert import CARD, convert
 from keras_dpt.conversion.formats import is_checkpoint
 from keras_dpt.errors import WeightsError
-from keras_dpt.weights.download import download_from_hub, is_offline, sha256_of
+from keras_dpt.weights.download import FORBIDDEN, download_from_hub, is_offline, sha256_of
 from keras_dpt.weights.originals import cache_directory
 from keras_dpt.weights.readers import description_files, read_json, weight_files
 
@@ -43,7 +43,8 @@ def preset_directory(preset, progress=True):
     Returns: `str`: a local directory; a keras-hub preset is returned as it came.
     Raises:
         ValueError: there is no preset of this name.
-        WeightsError: the weights can't be had or converted.
+        WeightsError: the weights can't be had or converted, or KERAS_DPT_OFFLINE forbids to ask an
+            address.
     """
     preset = os.fspath(preset)
     if preset in presets.preset_names():
@@ -56,6 +57,11 @@ def preset_directory(preset, progress=True):
             return str(config.parent) if is_offline() else preset
         return _converted(preset, repo.replace("/", "--"), config.parent.name, progress)
     if "://" in preset:
+        if is_offline():
+            raise WeightsError(
+                f"{FORBIDDEN}, so {preset} is not asked for. Download it by other means and pass "
+                "its directory."
+            )
         return preset
     path = Path(preset).expanduser()
     if not path.exists() and path.name == preset and not path.suffix:

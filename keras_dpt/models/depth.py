@@ -5,7 +5,6 @@ import keras_hub
 import numpy as np
 
 from keras_dpt.errors import TrainingError
-from keras_dpt.images.reading import read_image
 from keras_dpt.images.resizing import resize
 from keras_dpt.layers.heads import DepthHead
 from keras_dpt.layers.outputs import InverseAffine, RelativeInverseDepth, ResizeLike
@@ -14,6 +13,7 @@ from keras_dpt.maps.depth_map import UNITS, DepthMap
 from keras_dpt.metrics.depth import AbsRel, Delta1
 from keras_dpt.models.arguments import check_arguments
 from keras_dpt.models.backbone import DPTBackbone
+from keras_dpt.models.photos import Photos
 from keras_dpt.models.predict import check_images, with_source
 from keras_dpt.models.preprocessor import DPTDepthPreprocessor
 from keras_dpt.models.task import DPTTask
@@ -194,8 +194,7 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         if sliding_window is None:
             return super().predict_images(images, batch_size)
         check_images(images, batch_size)
-        photos = [read_image(image) for image in images]
-        maps = (self._look_closely(x, batch_size, sliding_window) for x in photos)
+        maps = (self._look_closely(x, batch_size, sliding_window) for x in Photos(images))
         return [with_source(depth, image) for depth, image in zip(maps, images, strict=True)]
 
     def _look_closely(self, pixels, batch_size, side):

@@ -10,8 +10,8 @@ from contextlib import nullcontext
 import keras
 import numpy as np
 
-from keras_dpt.images.reading import read_image
 from keras_dpt.models.image_converter import DPTImageConverter
+from keras_dpt.models.photos import Photos, ahead
 from keras_dpt.models.sizes import check_size_of_network
 
 # Of each network that predicts; by its backbone, which several tasks may share.
@@ -46,22 +46,26 @@ class PredictImages:
             batch_size: the most images that go through the network at once.
 
         Returns:
-            List of predictions of the photos' sizes, in the order of `images`.
+            List of predictions of the photos' sizes, in the order of `images`. They are what memory
+            grows with: of the photos themselves no more than 0.5 GiB are held at once.
 
         Raises:
             keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
         """
         check_images(images, batch_size)
         converter = self.converter_of_photos()
-        photos = [read_image(image) for image in images]
-        sizes = [photo.shape[:2] for photo in photos]
+        photos = Photos(images)
+        sizes = photos.sizes
         shapes = [(*converter.target_size(*size), 3) for size in sizes]
+        batches = self._batches(shapes, batch_size)
+        order = [i for batch in batches for i in batch]
         predictions = [None] * len(photos)
-        with ThreadPoolExecutor(1) as resizer:  # it is ahead of the network
-            inputs = [resizer.submit(converter.convert, photo) for photo in photos]
-            for i, output in self._outputs_of_batches(
-                shapes, lambda i: inputs[i].result(), batch_size
-            ):
+        with ThreadPoolExecutor(1) as resizer:
+            # It is ahead of the network by two batches: all of them would be too much to hold.
+            inputs = ahead(
+                resizer, lambda i: converter.convert(photos.take(i)), order, 2 * batch_size
+            )
+            for i, output in self._outputs_of_batches(batches, lambda _: next(inputs)):
                 predictions[i] = with_source(self.postprocess(output, sizes[i]), images[i])
         return predictions
 
@@ -84,12 +88,17 @@ class PredictImages:
 
         Yields: index into `inputs` and the output for it, `(h, w, C)`, batch by batch.
         """
-        return self._outputs_of_batches([x.shape for x in inputs], inputs.__getitem__, batch_size)
+        batches = self._batches([x.shape for x in inputs], batch_size)
+        return self._outputs_of_batches(batches, inputs.__getitem__)
 
-    def _outputs_of_batches(self, shapes, get, batch_size):
-        """`network_outputs` of inputs of these shapes, where `get(i)` is number i."""
+    def _batches(self, shapes, batch_size):
+        """Indices of equal shapes, in lists of at most `batch_size`; all shapes are checked."""
         check_size_of_network(self, shapes)
-        for batch in _batches(shapes, batch_size):
+        return _batches(shapes, batch_size)
+
+    def _outputs_of_batches(self, batches, get):
+        """`network_outputs` of batches of indices, where `get(i)`, called in order, is input i."""
+        for batch in batches:
             images = np.stack([get(i) for i in batch])
             with one_at_a_time(self):
                 # Not `Task.predict_on_batch`: these images are already converted.
@@ -131,6 +140,8 @@ def _batches(shapes, batch_size):
     buckets = {}
     for i, shape in enumerate(shapes):
         buckets.setdefault(shape, []).append(i)
-    for bucket in buckets.values():
-        for start in range(0, len(bucket), batch_size):
-            yield bucket[start : start + batch_size]
+    return [
+        bucket[start : start + batch_size]
+        for bucket in buckets.values()
+        for start in range(0, len(bucket), batch_size)
+    ]

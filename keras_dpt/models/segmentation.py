@@ -6,7 +6,6 @@ import numpy as np
 from keras import ops
 
 from keras_dpt.errors import LabelError, TrainingError
-from keras_dpt.images.reading import read_image
 from keras_dpt.layers.heads import SegmentationHead
 from keras_dpt.losses.segmentation import SegmentationLoss
 from keras_dpt.maps.label_map import (
@@ -20,6 +19,7 @@ from keras_dpt.metrics.segmentation import MeanIoU, PixelAccuracy
 from keras_dpt.models.arguments import check_arguments
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.labelling import label_pixels, linear_weights, resized_tiles
+from keras_dpt.models.photos import Photos
 from keras_dpt.models.predict import check_images, with_source
 from keras_dpt.models.preprocessor import DPTSegmentationPreprocessor
 from keras_dpt.models.rebuilding import rebuilt
@@ -251,8 +251,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         if scales == (1.0,) and not flip and sliding_window is None:
             return super().predict_images(images, batch_size)
         check_images(images, batch_size)
-        photos = [read_image(image) for image in images]
-        looks = (self._look(x, batch_size, scales, flip, sliding_window) for x in photos)
+        looks = (self._look(x, batch_size, scales, flip, sliding_window) for x in Photos(images))
         return [with_source(look, image) for look, image in zip(looks, images, strict=True)]
 
     def postprocess(self, output, size):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from keras_dpt.errors import TrainingError
 from keras_dpt.files import written_whole
 from keras_dpt.models.task import without_optimizer
 from keras_dpt.training.distribution import AverageGradients, is_main_process
+from keras_dpt.training.log import EpochLog
 from keras_dpt.training.sheet import contact_sheet
+
+_BEST = "keras_dpt_best"  # attribute of the best weights: their epoch's number and logs, JSON
 
 
 class Resume(keras.callbacks.Callback):
@@ -20,7 +24,9 @@ class Resume(keras.callbacks.Callback):
 
     That is weights, the optimizer's state, averaged weights included, the state of layers' random
     numbers, and how many epochs are complete. A file is complete or not there at all. Put it before
-    callbacks that change the weights at the end of an epoch, as `SwapEMAWeights` does.
+    callbacks that change the weights at the end of an epoch, as `SwapEMAWeights` does. An epoch
+    counts as complete when all callbacks are done with it, that is when the next one begins or the
+    training ends: killed before, it is trained again, and so compared and logged.
 
     Args:
         folder: where the states go; made if missing.
@@ -38,6 +44,7 @@ class Resume(keras.callbacks.Callback):
         super().__init__()
         self.folder = _made(folder)
         self.random_states = None  # as last saved or restored
+        self._next = None  # the path of the state that is saved but not complete
 
     def restore(self, model):
         """Give a compiled model the last state.
@@ -58,14 +65,16 @@ class Resume(keras.callbacks.Callback):
                 f"{path} does not fit this model and optimizer: {reason} Resume with the arguments "
                 "of the first run, or begin in another folder."
             ) from error
-        with np.load(path.with_suffix(".npz")) as states:
-            self.random_states = [states[name] for name in states.files]
+        self.random_states = _read_random_states(path.with_suffix(".npz"))
         return epochs
 
     def on_train_begin(self, logs=None):
         # Not sooner: before, Keras may try the model out, and use up random numbers.
         if self.random_states is not None:
             _set_random_states(self.model, self.random_states)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._complete()
 
     def on_epoch_end(self, epoch, logs=None):
         self.epochs = epoch + 1
@@ -75,21 +84,35 @@ class Resume(keras.callbacks.Callback):
         # Keras has just put averaged weights in the place of the last ones, if there are any.
         if hasattr(self, "epochs"):
             self._save()
+            self._complete()
+
+    @property
+    def _unfinished(self):
+        return self.folder / "unfinished.weights.h5"
 
     def _save(self):
+        """Write a state that does not count before `_complete`."""
         self.random_states = _random_states(self.model)
         if not is_main_process():
             return
         path = self.folder / f"state_{self.epochs:05d}.weights.h5"
-        temporary = self.folder / "unfinished.weights.h5"
         with written_whole(path.with_suffix(".npz"), TrainingError) as file:
             np.savez(file, *self.random_states)
-        self.model.save_weights(temporary, overwrite=True)
-        os.replace(temporary, path)  # from here on this is the last state
+        self.model.save_weights(self._unfinished, overwrite=True)
+        self._next = path
+
+    def _complete(self):
+        """Make what was saved the last state, if anything was."""
+        path, self._next = self._next, None
+        if path is None:
+            return
+        os.replace(self._unfinished, path)  # from here on this is the last state
         for epochs, old in self._states().items():
             if epochs != self.epochs:
                 old.unlink()
-                old.with_suffix(".npz").unlink(missing_ok=True)
+        for old in self.folder.glob("state_*.weights.npz"):
+            if not old.with_suffix(".h5").exists():
+                old.unlink()
 
     def _states(self):
         """`{complete epochs: path}`."""
@@ -99,9 +122,10 @@ class Resume(keras.callbacks.Callback):
 class KeepBest(keras.callbacks.Callback):
     """Keeps the weights of the epoch whose validation was best, also across resumed runs.
 
-    They are `best.weights.h5` in `folder`, beside a `best.json` of that epoch's number and logs;
-    the optimizer's state is not among them. Put it after `SwapEMAWeights(swap_on_epoch=True)` to
-    keep averaged weights. Epochs without validation are passed over.
+    They are `best.weights.h5` in `folder`, with that epoch's number and logs as an attribute; a
+    copy to read, `best.json`, is beside it. The optimizer's state is not among them. Put it after
+    `SwapEMAWeights(swap_on_epoch=True)` to keep averaged weights. Epochs without validation are
+    passed over.
 
     Args:
         folder: where they go; made if missing.
@@ -135,9 +159,41 @@ class KeepBest(keras.callbacks.Callback):
         return best
 
     def best(self):
-        """The best epoch's number, from 1, as "epoch", and its logs; `None` before there is one."""
-        path = self.folder / "best.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        """The best epoch's number, from 1, as "epoch", and its logs; `None` before there is one.
+
+        Raises: TrainingError: a file is damaged.
+        """
+        import h5py
+
+        if not self.path.is_file():
+            return None
+        copy = self.folder / "best.json"
+        try:
+            with h5py.File(self.path) as file:
+                text = file.attrs.get(_BEST)
+            # Older versions kept the numbers beside the weights only.
+            text = copy.read_text(encoding="utf-8") if text is None else text
+            best = json.loads(text)
+            float(best["epoch"]), float(best[self.monitor])
+            return best
+        except KeyError as error:
+            raise TrainingError(
+                f"{self.path} was chosen by other values than {self.monitor}. Monitor what it was, "
+                "or begin in another folder."
+            ) from error
+        except (OSError, ValueError, TypeError) as error:
+            raise TrainingError(
+                f"{self.path} or {copy} is damaged ({str(error).partition(chr(10))[0]}). Remove "
+                "both: the next epoch that is validated is then kept."
+            ) from error
+
+    @property
+    def _unfinished(self):
+        return self.folder / "unfinished_best.weights.h5"
+
+    def on_train_begin(self, logs=None):
+        if is_main_process():
+            self._unfinished.unlink(missing_ok=True)  # of a run that was killed
 
     def on_epoch_end(self, epoch, logs=None):
         value = (logs or {}).get(self.monitor)
@@ -146,14 +202,24 @@ class KeepBest(keras.callbacks.Callback):
         best = self.best()
         # Not the other way round: no comparison with NaN is true.
         if not (best is None or self.sign * value < self.sign * best[self.monitor]):
+            self._write_copy(best)  # a run may have been killed before
             return
-        temporary = self.folder / "unfinished_best.weights.h5"
+        import h5py
+
+        numbers = {"epoch": epoch + 1} | {name: float(number) for name, number in logs.items()}
         with without_optimizer(self.model):
-            self.model.save_weights(temporary, overwrite=True)
-        os.replace(temporary, self.path)
-        numbers = {name: float(number) for name, number in logs.items()}
-        with written_whole(self.folder / "best.json", TrainingError) as file:
-            file.write(json.dumps({"epoch": epoch + 1} | numbers, indent=2).encode())
+            self.model.save_weights(self._unfinished, overwrite=True)
+        with h5py.File(self._unfinished, "r+") as file:
+            # In one file, so that they are never of two epochs; of fixed length, which is small.
+            file.attrs[_BEST] = np.bytes_(json.dumps(numbers))
+        os.replace(self._unfinished, self.path)
+        self._write_copy(numbers)
+
+    def _write_copy(self, numbers):
+        path, content = self.folder / "best.json", json.dumps(numbers, indent=2).encode()
+        if not path.is_file() or path.read_bytes() != content:
+            with written_whole(path, TrainingError) as file:
+                file.write(content)
 
 
 class ContactSheet(keras.callbacks.Callback):
@@ -205,7 +271,7 @@ def recipe_callbacks(folder, monitor, mode="min", source=None, every=5, averaged
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     callbacks.append(KeepBest(folder, monitor, mode))
     if is_main_process():
-        callbacks.append(keras.callbacks.CSVLogger(folder / "log.csv", append=True))
+        callbacks.append(EpochLog(folder / "log.csv"))
         if find_spec("tensorboard"):
             callbacks.append(_tensorboard(folder))
     if source is not None:
@@ -243,6 +309,19 @@ def _random_states(model):
         states.append(torch.get_rng_state().numpy())
         states += [state.numpy() for state in torch.cuda.get_rng_state_all()]
     return states
+
+
+def _read_random_states(path):
+    """Arrays as `Resume` saved them. Raises: TrainingError: they are missing or damaged."""
+    try:
+        with open(path, "rb") as file, np.load(file) as states:
+            return [states[name] for name in states.files]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
+        raise TrainingError(
+            f"{path} {what}, without which the training would not go on as it began. Put it back, "
+            f"or remove {path.with_suffix('.h5').name} to begin again."
+        ) from error
 
 
 def _set_random_states(model, states):

@@ -17,6 +17,7 @@ ATTEMPTS = 4
 PAUSE = 0.5  # seconds before the second attempt, doubled before each later one
 REFUSALS = frozenset(range(400, 500)) - {408, 429}  # those two mean: not now
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of data
+MAX_SIZE = 32 * 1024**3  # bytes of a file of which nothing else is known
 FORBIDDEN = "KERAS_DPT_OFFLINE or HF_HUB_OFFLINE forbids the network"
 
 
@@ -63,7 +64,7 @@ def disk_full_explained(folder, unfinished=None):
         raise _disk_full(folder, "it filled up while a file was written") from error
 
 
-def download(url, path, sha256=None, progress=True):
+def download(url, path, sha256=None, progress=True, max_size=MAX_SIZE):
     """Fetch a file by HTTP and put it at `path` when it is whole and checked.
 
     What an interruption leaves is `path` with ".part" appended; the next call goes on from there if
@@ -74,9 +75,11 @@ def download(url, path, sha256=None, progress=True):
         path: where the file goes; directories are made.
         sha256: hex digest that the file must have, or how it starts.
         progress: show a progress bar.
+        max_size: bytes; a server that sends more is not listened to any longer.
 
     Returns: `path` as a `Path`.
-    Raises: WeightsError: offline, not found, wrong content, no space. The message says what to do.
+    Raises: WeightsError: offline, not found, wrong content, too much of it, no space. The message
+        says what to do.
     """
     import requests
 
@@ -92,7 +95,7 @@ def download(url, path, sha256=None, progress=True):
     while True:
         try:
             with disk_full_explained(part.parent, unfinished=part):
-                _fetch(url, part, progress)
+                _fetch(url, part, progress, max_size)
             break
         except requests.RequestException as error:
             response = error.response
@@ -121,23 +124,32 @@ def download(url, path, sha256=None, progress=True):
     return path
 
 
-def _fetch(url, part, progress):
-    """One attempt at the rest of a file. Raises: requests.RequestException to be tried again."""
+def _fetch(url, part, progress, max_size):
+    """One attempt at the rest of a file.
+
+    Raises: requests.RequestException: to be tried again. WeightsError: it is too large.
+    """
     import requests
 
     start = _size(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         status, sent = response.status_code, response.headers.get("Content-Range", "")
-        if status == 416 and sent.endswith(f"/{start}"):
+        if start and status == 416 and sent.endswith(f"/{start}"):
             return  # it was whole already
         if status == 416 or (status == 206 and not sent.startswith(f"bytes {start}-")):
-            part.unlink()
-            raise requests.ConnectionError(f"the server can't go on at byte {start}")
+            part.unlink(missing_ok=True)
+            raise requests.ConnectionError(
+                f"the server answers {status}, Content-Range {sent or 'missing'}, when asked to "
+                + (f"go on at byte {start}" if start else "send the whole file")
+            )
         response.raise_for_status()
+        if status not in (200, 206):
+            raise requests.ConnectionError(f"the server answers {status}, which is no file")
         start = start if status == 206 else 0
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
+        total = _announced(response.headers.get("Content-Length"), start)
+        if total is not None and total > max_size:
+            raise _too_large(url, part, f"{total / 1e6:,.0f} MB", max_size)
         check_space(part.parent, (total or 0) - start)
         options = {"total": total, "initial": start, "unit": "B", "unit_scale": True}
         with (
@@ -145,20 +157,45 @@ def _fetch(url, part, progress):
             progress_bar(progress, desc=part.stem, **options) as bar,
         ):
             for chunk in response.iter_content(1 << 20):
+                start += len(chunk)
+                if start > max_size:
+                    raise _too_large(url, part, "more and more", max_size)
                 bar.update(file.write(chunk))
     if total is not None and _size(part) != total:
         raise requests.ConnectionError(f"{_size(part)} of {total} bytes came")
 
 
-def download_from_hub(repo, file, optional=False):
+def _announced(length, start):
+    """Bytes of the whole file by the header Content-Length; `None` without one."""
+    import requests
+
+    if not length:
+        return None
+    if not (length.isascii() and length.isdecimal()):
+        raise requests.ConnectionError(f"the server says Content-Length: {length[:40]!r}")
+    return start + int(length)
+
+
+def _too_large(url, part, what, max_size):
+    part.unlink(missing_ok=True)
+    return WeightsError(
+        f"{url} sends {what}, but the file should have {max_size / 1e6:,.0f} MB at most. It was "
+        "not kept. The server has another file than it should."
+    )
+
+
+def download_from_hub(repo, file, optional=False, sha256=None):
     """Fetch a file of a Hugging Face repository through the hub's own cache.
 
-    Honours what `huggingface_hub` honours: HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, tokens.
+    Honours what `huggingface_hub` honours: HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, tokens. How much
+    it takes from a server that never ends is up to that package.
 
     Args:
         repo: "user/repository".
         file: path in the repository.
         optional: return `None` if the repository has no such file.
+        sha256: hex digest that the file must have, or how it starts. Whatever it is, a file that is
+            not what the hub says is refused.
 
     Returns: path in the hub's cache.
     Raises: WeightsError: it can't be had, or its content is not what the hub says.
@@ -191,6 +228,11 @@ def download_from_hub(repo, file, optional=False):
         blob.unlink(missing_ok=True)
         raise WeightsError(
             f"{address} arrived damaged: its sha256 isn't {blob.name}. It was deleted; try again."
+        )
+    if sha256 is not None and not (found := sha256_of(blob)).startswith(sha256):
+        raise WeightsError(
+            f"{address} has sha256 {found}; it should start with {sha256}. The repository has "
+            "another file than it had."
         )
     return path
 

@@ -1,9 +1,11 @@
 """Halve the size of a preset directory."""
 
-import os
 from pathlib import Path
 
 import numpy as np
+
+from keras_dpt.errors import WeightsError
+from keras_dpt.files import written_whole
 
 
 def store_in_half_precision(folder):
@@ -16,17 +18,17 @@ def store_in_half_precision(folder):
         folder: preset directory as `save_to_preset` writes it.
 
     Raises: ValueError: a weight does not fit into float16; its file is left as it was.
+        WeightsError: the system refuses to write; likewise.
     """
     import h5py
 
     for path in Path(folder).glob("*.weights.h5"):
-        compact = path.with_suffix(".tmp")
-        try:
-            with h5py.File(path) as old, h5py.File(compact, "w") as new:
-                _copy_halved(old, new)
-            os.replace(compact, path)
-        finally:
-            compact.unlink(missing_ok=True)
+        with (
+            written_whole(path, WeightsError) as file,
+            h5py.File(path) as old,
+            h5py.File(file, "w") as new,
+        ):
+            _copy_halved(old, new)
 
 
 def _copy_halved(old, new):

@@ -1,13 +1,15 @@
 """Official files: where they are kept, and how they get there."""
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from keras_dpt import presets
 from keras_dpt.errors import WeightsError
-from keras_dpt.weights.download import download, download_from_hub, sha256_of
+from keras_dpt.weights.download import download, download_from_hub, is_offline, sha256_of
 from keras_dpt.weights.readers import HF_FILES, read_json, require_torch
+
+_SPARE = 64 * 1024**2  # bytes
 
 
 def cache_directory():
@@ -28,10 +30,11 @@ def located(source, progress=True):
     """
     source = os.fspath(source)
     if source in presets.preset_names():
-        path, address, is_ours = _fetch_preset(source, progress)
-        yield path, address, source
-        if is_ours:
-            path.unlink()
+        with ExitStack() as stack:
+            path, address, is_ours = _fetch_preset(source, progress, stack)
+            yield path, address, source
+            if is_ours:
+                path.unlink()
     elif source.startswith("hf://"):
         folder = _fetch_repository(source.removeprefix("hf://"))
         yield folder, f"{source}@{folder.name}", None
@@ -39,30 +42,35 @@ def located(source, progress=True):
         yield Path(source).expanduser(), Path(source).name, None
 
 
-def _fetch_preset(name, progress):
-    """Path, address and "downloaded by us" of the first of a preset's sources that can be had."""
-    sources = presets.read_preset(name)["sources"]
-    for source in sources:
-        file = _placed(source)
-        if file.is_file():
-            prefix, found = source["sha256_prefix"], sha256_of(file)
-            if not found.startswith(prefix or ""):
-                raise WeightsError(
-                    f"{file} has sha256 {found}; it should start with {prefix}. Put the right file "
-                    f"there, from {presets.source_address(source)}, or delete it."
-                )
-            return file, presets.source_address(source), False
+def _fetch_preset(name, progress, stack):
+    """Path, address and "downloaded by us" of the first of a preset's sources that can be had.
+
+    What is entered into `stack` keeps other processes from a file that is downloaded.
+    """
+    preset = presets.read_preset(name)
+    for source in preset["sources"]:
+        if _placed(source).is_file():
+            return _checked(source), presets.source_address(source), False
     failures = []
-    for source in sources:
-        address = presets.source_address(source)
+    for source in preset["sources"]:
+        address, sha256 = presets.source_address(source), presets.source_sha256(source)
         try:
             if "repo" in source:
-                return download_from_hub(source["repo"], source["file"]), address, False
+                file = download_from_hub(source["repo"], source["file"], sha256=sha256)
+                return file, address, False
             require_torch(address)
-            file = download(address, _placed(source), source["sha256_prefix"], progress)
-            return file, address, True
+            if not is_offline():
+                stack.enter_context(_lock(source))
+            if _placed(source).is_file():  # another process has just left it
+                return _checked(source), address, False
+            # Files hold 4 bytes a parameter, and little that the network leaves out.
+            limit = _SPARE + 8 * preset["parameters"]
+            return download(address, _placed(source), sha256, progress, limit), address, True
         except WeightsError as error:
             failures.append(str(error))
+        except Exception as error:  # of the system, or of a client: another source may do
+            failures.append(f"Can't fetch {address}: {str(error) or type(error).__name__}.")
+    sources = preset["sources"]
     places = [f"{presets.source_address(source)} at {_placed(source)}" for source in sources]
     raise WeightsError(
         f"The weights of {name!r} are not in {cache_directory()} and can't be fetched.\n  "
@@ -70,6 +78,27 @@ def _fetch_preset(name, progress):
         + "\nTo do without the network, put\n  "
         + "\n  or ".join(places)
     )
+
+
+def _checked(source):
+    """The file of a source that lies in its place, if it is the right one."""
+    file, sha256 = _placed(source), presets.source_sha256(source)
+    found = sha256_of(file)
+    if not found.startswith(sha256 or ""):
+        raise WeightsError(
+            f"{file} has sha256 {found}; it should start with {sha256}. Put the right file there, "
+            f"from {presets.source_address(source)}, or delete it."
+        )
+    return file
+
+
+def _lock(source):
+    """The lock of the process that downloads a source's file and uses it."""
+    from filelock import FileLock
+
+    locks = cache_directory() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{_placed(source).name}.lock")
 
 
 def _placed(source):

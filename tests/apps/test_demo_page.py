@@ -107,6 +107,20 @@ def test_what_cannot_be_shown_says_why(photo, tmp_path, monkeypatch):
         demo_page.depth_results(Ramp(), photo, 60, 1, 5, tmp_path)
 
 
+def test_pixels_are_counted_before_they_are_decoded(tmp_path, monkeypatch):
+    """A PNG of 165 kB took 30 s and 2.4 GB."""
+    path = tmp_path / "photo.png"
+    Image.new("1", (13_000, 13_000)).save(path)
+    assert path.stat().st_size < 50_000
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match="^photo.png has 169 million pixels; this page takes"):
+        demo_page.label_results(None, path, tmp_path)
+    header = path.read_bytes()[:16] + bytes([0, 1, 134, 160] * 2)  # 100,000 x 100,000
+    path.write_bytes(header + path.read_bytes()[24:])
+    with pytest.raises(ImageError, match="million pixels|is not a picture"):
+        demo_page.label_results(None, path, tmp_path)
+
+
 def test_the_page_offers_every_preset_that_is_trained():
     offered = demo_page.default_presets()
     assert offered["depth"][0] == "dpt_mini_nyuv2"
@@ -216,6 +230,45 @@ def server(tmp_path_factory):
     assert process.returncode == 0 and output.endswith("stopped\n")
     assert not list(temporary.glob("keras_dpt_*"))  # uploads and results are gone
     assert not list(Path(demo_page.__file__).parent.rglob("*.pyi"))  # Gradio likes to write them
+
+
+@pytest.mark.slow
+def test_other_hosts_and_presets_are_refused(server, photo):
+    import http.client
+
+    gradio_client = pytest.importorskip("gradio_client")
+
+    def status(method="GET", path="/", **headers):
+        address = server.removeprefix("http://").rstrip("/")
+        connection = http.client.HTTPConnection(address, timeout=60)
+        connection.request(method, path, headers={k.title(): v for k, v in headers.items()})
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return answer.status
+
+    assert status() == 200
+    assert status(host="evil.example") == 403
+    assert status("POST", "/gradio_api/queue/join", origin="http://evil.example") == 403
+    client = gradio_client.Client(server, verbose=False, download_files=False)
+    for preset in ("dpt_mini_camvid", "/etc", "hf://user/repository"):
+        with pytest.raises(Exception, match=r"(?i)not offer|choices|choice"):
+            arguments = gradio_client.handle_file(photo), "depth", preset, 60, 1, 5
+            client.predict(*arguments, api_name="/predict")
+
+
+@pytest.mark.slow
+def test_a_queue_that_is_full_says_so(server, photo):
+    """Twelve at once: most are served, one by one; the others are told so, and memory stays."""
+    gradio_client = pytest.importorskip("gradio_client")
+    client = gradio_client.Client(server, verbose=False, download_files=False)
+    arguments = gradio_client.handle_file(photo), "depth", "dpt_mini_nyuv2", 60, 1, 5
+    jobs = [
+        client.submit(*arguments, api_name="/predict") for _ in range(3 * demo_page.MAX_WAITING)
+    ]
+    failures = [str(error) for job in jobs if (error := job.exception(timeout=300))]
+    assert 0 < len(failures) <= 2 * demo_page.MAX_WAITING
+    assert all("full" in failure.lower() or "busy" in failure.lower() for failure in failures)
 
 
 @pytest.fixture(scope="module")

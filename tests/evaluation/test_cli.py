@@ -1,6 +1,7 @@
 """`keras-dpt evaluate`, `tabulate` and `study` on a folder of files, with a tiny network."""
 
 import json
+import signal
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from keras_dpt import cli
 from keras_dpt.cli import evaluate, study
+from keras_dpt.evaluation import Evaluation
 
 
 @pytest.fixture(autouse=True)
@@ -62,11 +64,16 @@ def test_evaluate(preset, data, tmp_path, capsys):
     assert (out / "tiny_aligned_depth.html").read_text().startswith("<!doctype html>")
 
 
-def test_runs_again(loaded, preset, data, tmp_path):
+def test_runs_again(loaded, preset, data, tmp_path, monkeypatch):
+    """A run that was cut off goes on, unless --fresh; a complete one does not."""
     out = tmp_path / "out"
     argv = ["evaluate", "--preset", preset, "--protocol", "aligned_depth", "--data", data]
     argv += ["-o", str(out), "--batch-size", "1", "--no-report", "--limit", "1"]
-    for more, resumed in (([], 0), ([], 1), (["--fresh"], 0)):
+    for more, cut, resumed in (([], 0, 0), ([], 0, 0), ([], 1, 1), (["--fresh"], 1, 0)):
+        if cut:  # after the image was measured
+            with monkeypatch.context() as patched:
+                patched.setattr(Evaluation, "save", lambda *_: signal.raise_signal(signal.SIGINT))
+                assert cli.main(argv) == 130
         assert cli.main([*argv, *more]) == 0
         result = json.loads((out / "tiny_aligned_depth.json").read_text())
         assert result["provenance"]["images_resumed"] == resumed

@@ -13,6 +13,7 @@ from keras_dpt import evaluation
 from keras_dpt.datasets import Source
 from keras_dpt.errors import DepthError, EvaluationError
 from keras_dpt.evaluation import PROTOCOLS, Evaluation
+from keras_dpt.evaluation.journal import Journal
 from keras_dpt.evaluation.report import write_report
 from keras_dpt.evaluation.tables import class_table, markdown_table, text_table
 from keras_dpt.maps.depth_map import DepthMap
@@ -136,22 +137,136 @@ def test_an_interrupted_run_goes_on(result, tmp_path):
     assert again.records == result.records
     assert again.metrics == result.metrics
     assert again.provenance["images_resumed"] == 4
-    model = Oracle(source, noisy_inverse)
-    evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path)
-    assert model.seen == 0
 
 
-def test_another_protocol_or_model_does_not_resume(tmp_path):
+def test_a_complete_run_is_no_run_to_resume(result, tmp_path):
     source = depth_source()
-    for protocol in ("aligned_depth", "zero_shot_nyu"):
+    for _ in range(2):
         model = Oracle(source, noisy_inverse)
-        evaluation.evaluate(model, source, protocol, unnamed=True, journal=tmp_path)
-        assert model.seen == 6
-    model = Oracle(source, noisy_inverse)
-    model.weights = [keras.Variable(np.ones(3))]
-    evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path)
+        again = evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path)
+        assert model.seen == 6 and again.provenance["images_resumed"] == 0
+        assert again.records == result.records
+
+
+def interrupted(source, journal, after=4, predict=noisy_inverse):
+    """Leave the records of the first images in a journal; returns its file."""
+    with pytest.raises(KeyboardInterrupt):
+        model = Oracle(source, predict, stop_after=after)
+        evaluation.evaluate(model, source, "aligned_depth", batch_size=1, journal=journal)
+    (file,) = journal.iterdir()
+    assert len(file.read_text().splitlines()) == 1 + after
+    return file
+
+
+def test_another_unit_does_not_resume(tmp_path):
+    """RMSE of metres was once given out as that of half metres."""
+    source = depth_source()
+    interrupted(source, tmp_path)
+    halves = source.changed(lambda image, target: (image, target / 2))
+    model = Oracle(halves, noisy_inverse)
+    result = evaluation.evaluate(model, halves, "aligned_depth", journal=tmp_path)
     assert model.seen == 6
-    assert len(list(tmp_path.iterdir())) == 3
+    assert result.metrics == evaluation.evaluate(model, halves, "aligned_depth").metrics
+
+
+@pytest.mark.parametrize("which", ["image", "target"])
+def test_a_replaced_file_is_measured_again(which, tmp_path):
+    source = depth_source()
+    interrupted(source, tmp_path)
+    images, targets = ([sample[k].copy() for sample in source] for k in (0, 1))
+    (images if which == "image" else targets)[1][0, 0] += 1
+    other = Source("planes", source.ids, lambda i: (images[i], targets[i]), "metric_depth")
+    model = Oracle(other, noisy_inverse)
+    result = evaluation.evaluate(model, other, "aligned_depth", journal=tmp_path)
+    assert model.seen == 3 and result.provenance["images_resumed"] == 3
+    assert result.records == evaluation.evaluate(model, other, "aligned_depth").records
+
+
+def test_another_meaning_of_the_same_pixels_does_not_resume(tmp_path):
+    source = label_source()
+    guess = np.random.default_rng(1).integers(0, 3, (4, *SIZE))
+    model = LabelOracle(source, lambda i, sample: LabelMap(guess[i], NAMES), stop_after=3)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(model, source, "labels", batch_size=1, journal=tmp_path)
+    named = Source(
+        "noise", source.ids, lambda i: (source[i].image, source[i].target), "labels", tuple("xyz")
+    )
+    model.stop_after, model.seen, model.class_names = None, 0, tuple("xyz")
+    evaluation.evaluate(model, named, "labels", journal=tmp_path)
+    assert model.seen == 4
+
+
+def test_a_config_is_part_of_the_model(tmp_path):
+    """Two networks of equal weights are not equal: scale and shift are no weights."""
+    source = depth_source()
+    file = interrupted(source, tmp_path)
+    model = Oracle(source, noisy_inverse)
+    model.get_config = lambda: {
+        "name": "dpt_7",
+        "scale": 2.0,
+        "dtype": keras.DTypePolicy("float32"),
+    }
+    evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path)
+    assert model.seen == 6 and len(list(tmp_path.iterdir())) == 2
+    model.get_config = lambda: {
+        "name": "dpt_8",
+        "scale": 2.0,
+        "dtype": keras.DTypePolicy("float32"),
+    }
+    evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2 and file.exists()  # names are no difference
+
+
+def test_two_images_of_one_name_are_refused():
+    source = depth_source().subset([0, 1, 1])
+    with pytest.raises(EvaluationError, match="two images called 001. Names must be unique"):
+        evaluation.evaluate(Oracle(source, noisy_inverse), source, "aligned_depth")
+
+
+@pytest.mark.parametrize("room", [-50, 10])
+def test_a_full_disk_costs_no_record(room, tmp_path):
+    """Nothing that is in a journal is written again, and half a record is taken back."""
+    resource = pytest.importorskip("resource")
+    source = depth_source()
+    file = interrupted(source, tmp_path)
+    before = file.read_bytes()
+    with file.open("ab") as stream:
+        stream.write(b'{"id": "00')
+    model = Oracle(source, noisy_inverse)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, unlimited[1]))
+    try:
+        with pytest.raises(EvaluationError, match="Cannot write .*kept: make room"):
+            evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert file.read_bytes() == before
+    model = Oracle(source, noisy_inverse)
+    evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path)
+    assert model.seen == 2
+
+
+def test_one_process_at_a_time_writes_a_journal(tmp_path):
+    pytest.importorskip("fcntl")
+    with Journal(tmp_path, "x", "0" * 64) as journal:
+        journal.append({"id": "a"})
+        with pytest.raises(EvaluationError, match="Another run is writing"):
+            Journal(tmp_path, "x", "0" * 64)
+    with Journal(tmp_path, "x", "0" * 64) as journal:
+        assert journal.records == {"a": {"id": "a"}}
+
+
+def test_a_result_that_cannot_be_saved_leaves_the_journal(tmp_path):
+    source = depth_source()
+    (tmp_path / "j").mkdir()
+    options = {"journal": tmp_path / "j", "save_to": tmp_path / "nowhere" / "result.json"}
+    with pytest.raises(EvaluationError, match="there is no folder"):
+        evaluation.evaluate(Oracle(source, noisy_inverse), source, "aligned_depth", **options)
+    model = Oracle(source, noisy_inverse)
+    options["save_to"] = tmp_path / "result.json"
+    result = evaluation.evaluate(model, source, "aligned_depth", **options)
+    assert model.seen == 0
+    assert Evaluation.load(tmp_path / "result.json").as_dict() == result.as_dict()
 
 
 def test_damaged_journal(tmp_path):

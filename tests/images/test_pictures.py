@@ -524,3 +524,14 @@ def test_pictures_are_written_whole_or_not_at_all(tmp_path, photo, monkeypatch):
     with pytest.raises(ImageError, match="No space left"):
         write_picture(picture, path)
     assert not list(tmp_path.iterdir())
+
+
+def test_programs_are_not_run(tmp_path, monkeypatch):
+    """Whatever its name says: Pillow hands PostScript to Ghostscript."""
+    from PIL import EpsImagePlugin
+
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (8, 8)).save(path, format="EPS")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("it was run"))
+    with pytest.raises(ImageError, match="photo.png is a PostScript program"):
+        read_image(path)

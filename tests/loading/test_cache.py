@@ -16,12 +16,14 @@ import pytest
 from conversion.checkpoints import FakeNetwork, small_preset, small_tensors, write_hf_directory
 from safetensors.numpy import save, save_file
 
+import keras_dpt
 from keras_dpt import presets
 from keras_dpt.conversion import convert
 from keras_dpt.conversion.convert import CARD
 from keras_dpt.errors import WeightsError
 from keras_dpt.loading import cache as loading_cache
 from keras_dpt.loading.cache import preset_directory
+from keras_dpt.weights import originals
 from keras_dpt.weights.originals import cache_directory
 
 AUTHORS = save(small_tensors())  # the authors' names; in safetensors, which need no torch
@@ -120,6 +122,59 @@ def test_from_the_hub_first_and_the_release_page_if_need_be(
     elsewhere = on_hub | {"repo": "user/gone"}
     add_preset([elsewhere, release], "fallback")
     assert card_of(preset_directory("fallback"))["source"]["address"] == release["url"]
+
+
+@pytest.mark.parametrize("fault", [416, "bare 206", "length abc", "endless", "damage", OSError])
+def test_the_next_source_is_tried_after_any_failure(
+    fault, release, on_hub, add_preset, server, cache, monkeypatch
+):
+    if fault is OSError:
+
+        def download(*_):
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(originals, "download", download)
+    monkeypatch.setattr(originals, "_SPARE", 10_000_000)
+    server.faults = [fault] * (1 if fault in ("endless", "damage") else 4)
+    add_preset([release, on_hub])
+    source = card_of(preset_directory("small"))["source"]
+    assert source["address"] == "hf://user/small/model.safetensors"
+    assert not any("part" in file for file in files_in(cache))
+
+
+def test_whole_hashes(release, on_hub, add_preset, cache):
+    """Of release files and of hub files, where they are known; a start is less."""
+    other = sha256(AUTHORS)[:8] + "0" * 56
+    add_preset([release | {"sha256": other, "sha256_prefix": other[:8]}])
+    with pytest.raises(WeightsError, match=f"should start with {other}"):
+        preset_directory("small")
+    add_preset([on_hub | {"sha256": "0" * 64}])
+    with pytest.raises(WeightsError, match=f"has sha256 {sha256(HUGGING_FACE)}; it should"):
+        preset_directory("small")
+    add_preset([on_hub | {"sha256": "0" * 64}, release | {"sha256": sha256(AUTHORS)}])
+    card = card_of(preset_directory("small"))
+    assert card["source"]["sha256"] == sha256(AUTHORS) and card["preset"] == "small"
+
+
+def test_two_conversions_of_one_name_at_once(release, add_preset, server, tmp_path, cache):
+    """They must not write one file: each is whole, whoever is first."""
+    add_preset([release])
+    failures = []
+
+    def run(number):
+        try:
+            convert.convert("small", tmp_path / f"out{number}", progress=False)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len({card_of(tmp_path / f"out{n}")["source"]["sha256"] for n in range(4)}) == 1
+    assert files_in(cache) == []
 
 
 def test_without_network(release, on_hub, add_preset, server, cache, monkeypatch):
@@ -336,6 +391,12 @@ def test_keras_hub_presets_pass_through(hub, tmp_path, cache, monkeypatch):
     # Offline, keras-hub must not ask the hub; what is in the hub's cache is a directory.
     monkeypatch.setenv("KERAS_DPT_OFFLINE", "1")
     assert (Path(preset_directory("hf://user/keras")) / "config.json").read_text() == keras_config
+    for address in ("kaggle://user/dpt/keras/large", "gs://bucket/dpt", "modelscope://user/dpt"):
+        for load in (preset_directory, keras_dpt.DPTDepth.from_preset):
+            with pytest.raises(WeightsError, match=f"forbids the network.*{address}"):
+                load(address)
+    with pytest.raises(WeightsError, match="hf://user/unknown.*forbids the network"):
+        keras_dpt.DPTBackbone.from_preset("hf://user/unknown")
     assert not cache.exists()
 
 

@@ -7,7 +7,8 @@ import pytest
 from keras import ops
 
 from keras_dpt.errors import TrainingError
-from keras_dpt.training import KeepBest, Resume, optimizer_with_rates, recipe_callbacks
+from keras_dpt.training import KeepBest, Resume, callbacks, optimizer_with_rates, recipe_callbacks
+from keras_dpt.training.log import EpochLog
 
 RATES = {"slow/": keras.optimizers.schedules.CosineDecay(0.01, 12), ".": 0.05}
 
@@ -135,6 +136,128 @@ def test_best_weights_are_kept_across_runs(tmp_path):
     states = tmp_path / "run" / "state_00001.weights.h5"
     assert (tmp_path / "run" / "best.weights.h5").stat().st_size < states.stat().st_size / 2
     assert json.loads((tmp_path / "run" / "best.json").read_text())["epoch"] == 1
+
+
+class KillWhenWriting(KeyboardInterrupt):
+    """In the place of kill -9: nothing of the process's goes on after it."""
+
+
+KILLS = ["state", "complete", "best weights", "best numbers", "log", "next epoch"]
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+@pytest.mark.parametrize("where", KILLS)
+def test_killed_at_an_epochs_end(where, epoch, tmp_path, monkeypatch):
+    """Wherever it is killed, states, best epoch and log become those of a whole run."""
+    run(tmp_path / "whole", 4)
+    deaths = []
+
+    def dies(owner, name, is_it=lambda *_: True, after=False, count=epoch):
+        """Raise in the place of a call, or after it, when it is the one after `count`."""
+        original, calls = getattr(owner, name), []
+
+        def call(*arguments, **options):
+            if not is_it(*arguments):
+                return original(*arguments, **options)
+            calls.append(name)
+            if after:
+                original(*arguments, **options)
+            if len(calls) > count:
+                deaths.append(name)
+                raise KillWhenWriting
+            return None if after else original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, call)
+
+    def is_best(_, path):
+        return str(path).endswith("best.weights.h5")
+
+    if where == "state":
+        dies(Resume, "_save", after=True)
+    elif where == "complete":
+        dies(Resume, "_complete", lambda self: self._next is not None)
+    elif where in ("best weights", "best numbers"):
+        dies(callbacks.os, "replace", is_best, after=where == "best numbers", count=epoch // 2)
+    elif where == "log":
+        dies(EpochLog, "on_epoch_end", after=True)
+    else:
+        dies(Count, "on_epoch_begin", count=epoch + 1)
+    run(tmp_path / "cut", 4)
+    monkeypatch.undo()
+    assert len(deaths) == 1
+
+    run(tmp_path / "cut", 4, seed=1 if epoch else 0)
+    logs = []
+    for folder in ("whole", "cut"):
+        logs.append(np.genfromtxt(tmp_path / folder / "log.csv", delimiter=",", names=True))
+    np.testing.assert_array_equal(logs[1]["epoch"], range(4))
+    np.testing.assert_allclose(logs[1]["loss"], logs[0]["loss"], rtol=1e-5)
+    bests = [KeepBest(tmp_path / folder, "loss") for folder in ("whole", "cut")]
+    assert bests[1].best()["epoch"] == bests[0].best()["epoch"]
+    assert json.loads((tmp_path / "cut" / "best.json").read_text()) == bests[1].best()
+    models = [compiled() for _ in bests]
+    for best, model in zip(bests, models, strict=True):
+        best.restore(model)
+    for a, b in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    names = [sorted(path.name for path in (tmp_path / f).iterdir()) for f in ("whole", "cut")]
+    assert names[1] == names[0]
+
+
+def test_a_state_without_its_random_numbers(tmp_path):
+    run(tmp_path, 2)
+    path = tmp_path / "state_00002.weights.npz"
+    content = path.read_bytes()
+    for text, words in ((content[:100], "is damaged"), (b"", "is damaged"), (None, "is missing")):
+        path.unlink() if text is None else path.write_bytes(text)
+        with pytest.raises(TrainingError, match=f"{path.name} {words}.*remove state_00002.weights"):
+            Resume(tmp_path).restore(compiled())
+
+
+def test_numbers_of_the_best_epoch_that_are_cut_off(tmp_path):
+    """They are also in the file of the weights."""
+    run(tmp_path, 2)
+    best = KeepBest(tmp_path, "loss")
+    expected = best.best()
+    (tmp_path / "best.json").write_text("{")
+    assert best.best() == expected and best.restore(compiled()) == expected
+    run(tmp_path, 3)  # goes on
+    import h5py
+
+    with h5py.File(best.path, "r+") as file:  # as older versions left it
+        file.attrs.clear()
+    (tmp_path / "best.json").write_text("{")
+    with pytest.raises(TrainingError, match="best.json is damaged .*Remove both"):
+        best.best()
+    (tmp_path / "best.json").write_text('{"epoch": 1, "loss": 2.0}')
+    assert best.best() == {"epoch": 1, "loss": 2.0}
+    with pytest.raises(TrainingError, match="chosen by other values than val_x"):
+        KeepBest(tmp_path, "val_x").best()
+    best.path.write_bytes(b"half")
+    with pytest.raises(TrainingError, match="best.weights.h5 or .* is damaged"):
+        best.best()
+    best.path.unlink()
+    assert best.best() is None
+
+
+def test_a_log_that_was_cut_off(tmp_path):
+    path = tmp_path / "log.csv"
+    run(tmp_path, 3)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4])
+    log = EpochLog(path)
+    log.on_train_begin()
+    log.on_train_end()
+    assert path.read_bytes() == whole[:-4]  # no epoch, no change
+    log.on_epoch_begin(2)
+    log.on_train_end()
+    rows = whole.splitlines(keepends=True)
+    assert path.read_bytes() == b"".join(rows[:-1])
+    # Rows of another training are its user's, not ours to delete.
+    log.on_train_begin()
+    log.on_epoch_begin(0)
+    log.on_train_end()
+    assert path.read_bytes() == b"".join(rows[:-1])
 
 
 def test_mode_is_checked(tmp_path):

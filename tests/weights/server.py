@@ -18,7 +18,9 @@ class Server:
         url: "http://127.0.0.1:port".
         faults: what the next GET requests do instead of answering well, first in first out:
             a number is an HTTP status; "cut" sends half of what it announces; "ignore range" sends
-            everything, whatever part was asked for; "damage" sends another content.
+            everything, whatever part was asked for; "damage" sends another content; "bare 206" is a
+            part that does not say of what; "endless" never ends; "length abc" or any other "length
+            X" announces X bytes.
         requests: "GET /path bytes=5-" and so on, as they came.
     """
 
@@ -72,6 +74,13 @@ def _handler(server):
                 self.end_headers()
                 return
 
+            if fault == "endless":
+                self.send_response(200)
+                self.end_headers()
+                self.close_connection = True
+                while True:
+                    self.wfile.write(bytes(1 << 16))
+
             content = server.files[self.path]
             digest = hashlib.sha256(content).hexdigest()
             if fault == "damage":
@@ -89,15 +98,19 @@ def _handler(server):
                 self.send_header("Content-Range", f"bytes {start}-{last}/{len(content)}")
                 content = content[start:]
             else:
-                self.send_response(200)
+                self.send_response(206 if fault == "bare 206" else 200)
             if "/resolve/" in self.path:
                 self.send_header("X-Repo-Commit", COMMIT)
                 self.send_header("ETag", f'"{digest}"')
-            self.send_header("Content-Length", str(len(content)))
+            announced = str(len(content))
+            if isinstance(fault, str) and fault.startswith("length "):
+                announced = fault.removeprefix("length ")
+                self.close_connection = True
+            self.send_header("Content-Length", announced)
             self.end_headers()
             if send_body:
                 cut = fault == "cut"
                 self.wfile.write(content[: len(content) // 2] if cut else content)
-                self.close_connection = cut
+                self.close_connection = self.close_connection or cut
 
     return Handler

@@ -115,6 +115,33 @@ def test_trouble_halfway(url, path, server):
     assert remains(path) == ["weights.pt.part"]  # for the next attempt; never under its own name
 
 
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        (416, "answers 416, Content-Range missing, when asked to send the whole file"),
+        ("bare 206", "answers 206, Content-Range missing"),
+        ("length abc", "Content-Length: 'abc'"),
+        ("length -5", "Content-Length: '-5'"),
+        (204, "answers 204, which is no file"),
+    ],
+)
+def test_a_server_that_makes_no_sense(url, path, server, fault, words):
+    server.faults = [fault] * 100
+    with pytest.raises(WeightsError, match=f"Can't fetch http.*{words}.*put the file at"):
+        download(url, path, SHA256)
+    assert len(server.gets()) == module.ATTEMPTS and remains(path) == []
+    server.faults = [fault]  # which passes
+    assert download(url, path, SHA256).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("fault", ["endless", f"length {10**13}"])
+def test_a_server_that_sends_too_much(url, path, server, fault):
+    server.faults = [fault] * 100
+    with pytest.raises(WeightsError, match="should have 8 MB at most. It was not kept"):
+        download(url, path, SHA256, max_size=8_000_000)
+    assert len(server.gets()) == 1 and remains(path) == []
+
+
 def test_not_found(path, server):
     with pytest.raises(WeightsError, match=r"answers 404 Not Found.*put the file at .*weights\.pt"):
         download(server.url + "/weights.pt", path, SHA256)
@@ -197,6 +224,15 @@ def test_hub_damage_is_noticed(hub, server, tmp_path):
     assert not any(file.name == "model.safetensors" for file in tmp_path.rglob("*"))
     assert not any(file.stat().st_size == len(CONTENT) for file in tmp_path.rglob("*"))
     assert download_from_hub("user/repo", "model.safetensors").read_bytes() == CONTENT
+
+
+def test_hub_file_that_was_replaced(hub):
+    """The hub vouches for what it has now, not for what it had."""
+    hub("user/repo", "model.safetensors", CONTENT)
+    assert download_from_hub("user/repo", "model.safetensors", sha256=SHA256)
+    assert download_from_hub("user/repo", "model.safetensors", sha256=SHA256[:8])
+    with pytest.raises(WeightsError, match=f"has sha256 {SHA256}; it should start with 0000"):
+        download_from_hub("user/repo", "model.safetensors", sha256="0" * 64)
 
 
 def test_hub_without_the_file(hub, monkeypatch):
