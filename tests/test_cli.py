@@ -231,8 +231,8 @@ AT_ONCE = """
 import sys
 from keras_dpt.cli import main
 
-for line in ("--help", "--version", "presets", "depth --help", "", "dept", "depth x -o y --fromat png",
-             "export --format onyx -o x", "study cost --repeats many"):
+for line in ("--help", "--version", "presets", "depth --help", "", "dept",
+             "depth x -o y --fromat png", "export --format onyx -o x", "study cost --repeats many"):
     try:
         main(line.split())
     except SystemExit:

@@ -10,6 +10,7 @@ import numpy as np
 from keras_dpt.datasets.folders import by_stem, files_below, paired, split_folder, target_reader
 from keras_dpt.datasets.source import Source
 from keras_dpt.errors import DataError
+from keras_dpt.extras import install_command
 
 # NYU40's order without the fortieth, "otherprop".
 # fmt: off
@@ -88,7 +89,7 @@ def _from_mat(name: str, path: Path, split: str) -> Source:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise DataError("splits.mat is read by scipy: pip install scipy.") from error
+        raise DataError(f"splits.mat is read by scipy: {install_command('mat')}") from error
     numbers = loadmat(beside)[_SPLITS[split]].ravel().astype(int) - 1  # MATLAB counts from 1
     ids = [f"{number:04d}" for number in numbers]
     return Source(name, ids, partial(_MatFile(path).read, numbers), "metric_depth")

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from keras_dpt.errors import DepthError
+from keras_dpt.extras import install_command
 from keras_dpt.files import written_whole
 from keras_dpt.images.reading import read_image, without_pillow_warnings
 from keras_dpt.maps.depth_map import DepthMap
@@ -249,7 +250,7 @@ class PointCloud:
           looking along -z, so that viewers show the scene upright; colours in linear light.
         - `.gltf`: the same as text, with the data inside.
 
-        Needs trimesh (`pip install "keras-dpt[points]"`). The file appears complete or not at all;
+        Needs trimesh (extra `points`). The file appears complete or not at all;
         one that is there is replaced.
 
         Raises: DepthError: unknown suffix, no trimesh, no such folder, or it cannot be written.
@@ -296,7 +297,7 @@ def check_point_file(path: str | os.PathLike) -> str:
         import trimesh  # noqa: F401
     except ImportError as error:
         raise DepthError(
-            'Files of points are written by trimesh: pip install "keras-dpt[points]".'
+            f"Files of points are written by trimesh: {install_command('points')}"
         ) from error
     return suffix
 
