@@ -1,4 +1,4 @@
-"""`import keras_dpt` is quick and complete: nothing heavy comes along, and Keras loads its files."""
+"""`import keras_dpt` is quick and complete: it brings nothing heavy, and Keras loads files."""
 
 import ast
 import json
