@@ -29,8 +29,8 @@ def tfds(
     Nothing is downloaded: the data have to be prepared, in a format of random access. TensorFlow
     itself is not imported to read them. Once, with network:
 
-    ```python
-    tensorflow_datasets.builder("nyu_depth_v2", file_format="array_record").download_and_prepare()
+    ```sh
+    tfds build nyu_depth_v2 --file_format=array_record
     ```
 
     Args:

@@ -171,6 +171,8 @@ def depth_to_points(
     Example:
 
     ```python
+    import keras_dpt
+
     depth = keras_dpt.DPTDepth.from_preset("dpt_hybrid_nyu").predict_image("room.jpg")
     keras_dpt.depth_to_points(depth, "room.jpg", fov=65).save("room.glb")
     ```
