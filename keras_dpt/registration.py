@@ -16,6 +16,7 @@ from importlib import import_module
 # The modules whose classes and functions are registered.
 MODULES = (
     "encoders.efficientnet_hybrid",
+    "encoders.keras_hub_backbone",
     "encoders.vit",
     "encoders.vit_hybrid",
     "layers.efficientnet",
