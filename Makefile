@@ -12,7 +12,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 	docs lint format clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
-	@echo "make test         the tests on TensorFlow, JAX and PyTorch (make test-jax for one)"
+	@echo "make test         the tests on TensorFlow, JAX and PyTorch, 10 minutes (make test-jax for one)"
 	@echo "make test-documents  the notebooks, each block of the guides and each export, once"
 	@echo "make test-apps    the demo page in Chromium, if there is one, and the Ray example"
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
@@ -25,7 +25,9 @@ help:
 demo: $(VENV)/.user
 	KERAS_BACKEND=$${KERAS_BACKEND:-tensorflow} $(VENV)/bin/python examples/demo.py --out demo
 
-test: $(BACKENDS:%=test-%)
+test: $(VENV)/.developer
+	@echo "The tests of three backends take about 10 minutes on two cores; make test-torch, of one, 2."
+	@$(VENV)/bin/python .ci/test_backends.py $(BACKENDS) -- --numprocesses $(JOBS) --dist loadfile
 
 $(BACKENDS:%=test-%): test-%: $(VENV)/.developer
 	KERAS_BACKEND=$* $(PYTEST) --numprocesses $(JOBS) --dist loadfile
@@ -39,7 +41,7 @@ test-apps: $(VENV)/.apps $(VENV)/.developer
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" tests/apps/test_demo_page.py tests/test_ray_example.py
 
 test-slow: $(VENV)/.developer
-	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m slow || exit 1; done
+	$(VENV)/bin/python .ci/test_backends.py $(BACKENDS) -- -m slow
 
 # The references' answers are the same for all backends: computed once, kept here.
 parity: export KERAS_DPT_PARITY_CACHE ?= build/parity
@@ -75,15 +77,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.user: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --editable ".[demo]"
+	$(PIP) --editable ".[samples]"
 	touch $@
 
-# The constraint keeps gigabytes of CUDA away: pip then refuses a PyTorch that would bring them.
+# PyTorch's CPU build where there is one, as that with CUDA is gigabytes; TORCH_INDEX moves its index.
 $(VENV)/.developer: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --constraint .ci/no-cuda.txt $(TORCH) || { echo "No PyTorch without CUDA was found for \
-	pip. Pass one, e.g. make test TORCH='torch --index-url ADDRESS' with the CPU index of PyTorch's \
-	installation page, or remove the constraint if you want CUDA."; exit 1; }
-	$(PIP) --editable ".[demo,dev,jax]"
+	@.ci/install_torch.sh $(VENV)/bin/python "$(TORCH)"
+	$(PIP) --editable ".[samples,dev,jax]"
 	touch $@ $(VENV)/.user $(VENV)/.lint
 
 $(VENV)/.documents: pyproject.toml | $(VENV)/bin/python
@@ -91,7 +91,7 @@ $(VENV)/.documents: pyproject.toml | $(VENV)/bin/python
 	touch $@ $(VENV)/.user
 
 $(VENV)/.apps: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --editable ".[demo-page,ray]" playwright
+	$(PIP) --editable ".[demo,ray]" playwright
 	touch $@ $(VENV)/.user
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python

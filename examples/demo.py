@@ -14,6 +14,7 @@ import numpy as np
 from skimage import data
 
 import keras_dpt
+from keras_dpt.logs import quiet_frameworks
 
 
 def main():
@@ -21,6 +22,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("demo"))
     parser.add_argument("--preset", default="dpt_mini_nyuv2")
     args = parser.parse_args()
+    quiet_frameworks()  # before Keras is imported, at the first use of keras_dpt
     args.out.mkdir(parents=True, exist_ok=True)
 
     photo, _, disparity = data.stereo_motorcycle()

@@ -1,6 +1,6 @@
 """Depth or label maps of a folder or a Parquet table of photos, on many machines, with Ray Data.
 
-    pip install "keras-dpt[ray]"
+    pip install ".[ray]"
     KERAS_BACKEND=torch python examples/predict_with_ray.py photos --out maps --workers 2
     python examples/predict_with_ray.py photos.parquet --out maps --image-column image \\
         --name-column file_name --preset dpt_hybrid --gpus-per-worker 1 --address auto

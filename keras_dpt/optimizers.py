@@ -78,8 +78,14 @@ def optimizer_with_rates(learning_rate, optimizer=keras.optimizers.Adam, variabl
     Example:
 
     ```python
+    import keras
+
+    import keras_dpt
+
+    model = keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2")
     rates = {"^block_": 1e-5, ".": 1e-4}
-    model.compile(optimizer_with_rates(rates, keras.optimizers.AdamW, weight_decay=0.01))
+    adam_w = keras.optimizers.AdamW
+    model.compile(keras_dpt.training.optimizer_with_rates(rates, adam_w, weight_decay=0.01))
     ```
     """
     if not isinstance(learning_rate, dict):

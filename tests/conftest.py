@@ -34,3 +34,15 @@ def seed():
     """Seed everything random, if Keras was imported; tests of plain NumPy need not import it."""
     if keras := sys.modules.get("keras"):
         keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with the files that the documents name, and a cache with the presets."""
+    import snippets
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_DPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_DPT_OFFLINE", "1")
+    snippets.prepare_folder()
+    return tmp_path

@@ -1,48 +1,67 @@
-"""Code blocks of Markdown pages, made small enough to run as tests."""
+"""Code blocks of documents, run as they are printed, in a folder with the files that they name."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 import keras_dpt
+from keras_dpt.conversion.convert import CARD
+from keras_dpt.loading.cache import _recipe as recipe
+from keras_dpt.loading.cache import preset_directory
+from keras_dpt.presets import preset_path
 
-# On the networks' full input sizes it would take long; the steps are the same.
-_SMALL = "; model.preprocessor.image_size = (64, 64)"
+# Large presets, whose files tests do not fetch: networks that stand for them in the cache.
+BUNDLED = {
+    "dpt_hybrid": "dpt_mini_nyuv2",
+    "dpt_large": "dpt_mini_nyuv2",
+    "dpt_large_ade20k": "dpt_mini_camvid",
+}
+METRIC = ("dpt_hybrid_nyu", "dpt_hybrid_kitti")
 
 
 def python_blocks(text: str) -> list[str]:
-    """The Python blocks of a Markdown page, with the embedded preset at a small size."""
-    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-    return [_small(block) for block in blocks]
+    """The Python blocks of a Markdown page."""
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def _small(block: str) -> str:
-    block = block.replace("dpt_hybrid", "dpt_mini_nyuv2")
-    return re.sub(r"(model = .*from_preset\([^)]*\))", rf"\1{_SMALL}", block)
-
-
-def run_blocks(blocks: list[str], name: str, names: dict) -> None:
+def run_blocks(blocks: list[str], name: str) -> dict:
     """Run blocks one after the other, as a reader would; each sees the names of those before."""
+    names = {"__name__": "__main__"}
     for block in blocks:
         exec(compile(block, name, "exec"), names)
+    return names
 
 
-def make_photos(*names: str) -> None:
-    """Write a photo of 256 x 512 pixels under each of these names."""
-    skimage_data = pytest.importorskip("skimage.data")
-    photo = Image.fromarray(skimage_data.astronaut()[:256, :512])
-    for name in names:
+def prepare_folder() -> None:
+    """Make the files that the documents name, and a cache with the presets, where we are."""
+    motorcycle = pytest.importorskip("skimage.data").stereo_motorcycle()[0]
+    photo = Image.fromarray(motorcycle[:480, :640])
+    names = ("photo.jpg", "street.jpg", "room.jpg", "holiday/beach.jpg", "frames/1.png")
+    for name in (*names, "photos/0.jpg", "photos/1.jpg"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         photo.save(name)
+    slope = np.broadcast_to(np.linspace(4, 1, 480)[:, None], (480, 640))
+    Path("depths").mkdir()
+    for name in ("metres.png", "depths/0.png", "depths/1.png"):
+        keras_dpt.DepthMap(slope, "metric_depth").save(name)
+    for name, bundled in BUNDLED.items():
+        _put_into_the_cache(name, lambda folder, bundled=bundled: _copy(bundled, folder))
+    metric = tiny.depth(kind="metric_depth", scale=0.01, shift=0.1)
+    for name in METRIC:
+        _put_into_the_cache(name, lambda folder: metric.save_to_preset(str(folder)))
 
 
-def make_depth_folder(images: str, depths: str, count: int = 2) -> None:
-    """Write photos, and for each a slope from 4 metres down to 1 as 16-bit millimetres."""
-    make_photos(*(f"{images}/{i}.jpg" for i in range(count)))
-    slope = np.broadcast_to(np.linspace(4, 1, 256)[:, None], (256, 512))
-    Path(depths).mkdir()
-    for i in range(count):
-        keras_dpt.DepthMap(slope, "metric_depth").save(f"{depths}/{i}.png")
+def _put_into_the_cache(name, write):
+    folder = Path("cache", "presets", f"{name}-{recipe(name)[:16]}").absolute()
+    write(folder)
+    (folder / CARD).touch()
+    assert preset_directory(name) == str(folder)
+
+
+def _copy(bundled, folder):
+    shutil.copytree(preset_path(bundled), folder)

@@ -1,7 +1,11 @@
 """The command line, run in this process with a tiny network in place of the embedded weights."""
 
 import errno
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +20,8 @@ from keras_dpt.models.depth import DPTDepth
 from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.preprocessor import DPTDepthPreprocessor, DPTSegmentationPreprocessor
 from keras_dpt.models.segmentation import DPTSegmentation
+
+ROOT = Path(__file__).parent.parent
 
 
 def tiny_backbone():
@@ -156,6 +162,7 @@ def test_a_full_disk_stops_at_once(preset, photos, tmp_path, capsys, monkeypatch
     assert not list(out.iterdir())
 
 
+@pytest.mark.compiles_long
 def test_16_bit_pictures_are_read_as_python_reads_them(preset, photos, tmp_path):
     grey = np.random.default_rng(1).integers(0, 65536, (40, 60), dtype=np.uint16)
     Image.fromarray(grey).save(photos / "deep.png")
@@ -167,6 +174,7 @@ def test_16_bit_pictures_are_read_as_python_reads_them(preset, photos, tmp_path)
     np.testing.assert_allclose(values, expected.values, atol=1e-4 * np.ptp(values))
 
 
+@pytest.mark.compiles_long
 def test_results_beside_the_photos_are_no_photos(preset, photos):
     command = ["depth", str(photos), "-o", str(photos), "--preset", preset]
     for _ in range(2):
@@ -182,6 +190,7 @@ def test_nothing_readable_exits_with_2(preset, tmp_path, capsys):
     assert cli.main(["depth", str(broken), "-o", str(tmp_path / "out"), "--preset", preset]) == 2
 
 
+@pytest.mark.compiles_long
 def test_second_run_leaves_its_own_results_alone(preset, photos, capsys):
     command = ["depth", str(photos), "-o", str(photos / "out"), "--preset", preset]
     assert cli.main(command) == 0
@@ -246,3 +255,69 @@ def test_a_preset_survives_a_move(preset, tmp_path, photos):
         ["depth", str(photos / "a.jpg"), "-o", str(tmp_path / "o"), "--preset", str(moved)]
     )
     assert code == 0
+
+
+AT_ONCE = """
+import sys
+from keras_dpt.cli import main
+
+for line in ("--help", "--version", "presets", "depth --help", "", "dept",
+             "depth x -o y --fromat png", "export --format onyx -o x", "study cost --repeats many"):
+    try:
+        main(line.split())
+    except SystemExit:
+        pass
+heavy = {"keras", "keras_hub", "tensorflow", "jax", "torch", "numpy", "matplotlib", "PIL"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+
+
+def in_a_new_process(*arguments, **variables):
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environ = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_help_and_usage_errors_import_nothing_heavy():
+    done = in_a_new_process("-c", AT_ONCE)
+    assert done.returncode == 0, done.stderr
+    assert "unrecognized arguments: --fromat" in done.stderr and "dpt_hybrid_kitti" in done.stdout
+
+
+def test_the_package_runs_as_a_module_and_frameworks_keep_quiet(preset, photos, tmp_path):
+    paths = [photos / "a.jpg", photos / "none.jpg"]
+    command = ["-m", "keras_dpt", "depth", *paths, "-o", tmp_path / "out", "--preset", preset]
+    done = in_a_new_process(*command)
+    assert done.returncode == 1
+    assert done.stdout == f"1 of 2 images written to {tmp_path / 'out'}\n"
+    assert done.stderr.startswith("keras-dpt: skipped: ") and done.stderr.count("\n") == 1
+
+
+NOISE = r"""
+import os, sys
+from keras_dpt.logs import quiet_frameworks
+
+quiet_frameworks()
+os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written\n"
+            b"I0000 00:00:1795798812.0  15046 port.cc:153] oneDNN custom operations are on.\n"
+            b"one\nE0000 00:00:1795798812.0 15046 cuda_dnn.cc:8310] Unable to register cuDNN\n"
+            b"2026-01-02 03:04:05.678901: W tensorflow/core/framework/x.cc:96] to be dropped\n"
+            b"F0000 00:00:1795798812.0 15046 x.cc:1] two\nthree")
+print("four", file=sys.stderr)
+os.write(2, b"five")
+os.abort()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="standard error is filtered by a fork")
+def test_what_is_not_a_log_stays_on_the_terminal_even_at_a_crash():
+    done = in_a_new_process("-c", NOISE)
+    kept = ["one", "F0000 00:00:1795798812.0 15046 x.cc:1] two", "threefive"]
+    assert [line for line in done.stderr.splitlines() if line != "four"] == kept
+    assert "four" in done.stderr

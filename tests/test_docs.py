@@ -1,16 +1,16 @@
 """The site builds without a warning and calls nobody; the code of its guides runs."""
 
+import ast
 import inspect
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import keras
 import pytest
-from snippets import make_depth_folder, make_photos, python_blocks, run_blocks
+from snippets import python_blocks, run_blocks
 
 import keras_dpt
 
@@ -27,17 +27,30 @@ def test_blocks_compile(guide):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("guide", WITH_CODE, ids=lambda guide: guide.stem)
-def test_blocks_run(guide, tmp_path, monkeypatch):
+def test_blocks_run(guide, workplace):
     if guide.stem == "export":
         if keras.config.backend() != "tensorflow":
             pytest.skip("the page exports with free sizes, which TensorFlow does")
         for package in ("onnx", "onnxruntime", "tf2onnx"):
             pytest.importorskip(package)
-    monkeypatch.chdir(tmp_path)
-    make_photos("photo.jpg", "frames/1.png")
-    make_depth_folder("photos", "depths")
-    shutil.copy("depths/0.png", "metres.png")
-    run_blocks(python_blocks(guide.read_text(encoding="utf-8")), guide.name, {})
+    run_blocks(python_blocks(guide.read_text(encoding="utf-8")), guide.name)
+
+
+def docstrings_with_code():
+    for path in sorted((ROOT / "keras_dpt").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                docstring = ast.get_docstring(node) or ""
+                if blocks := python_blocks(docstring):
+                    yield pytest.param(blocks, id=f"{path.stem}.{getattr(node, 'name', '')}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blocks", list(docstrings_with_code()))
+def test_blocks_of_docstrings_run(blocks, workplace):
+    if any(".glb" in block for block in blocks):
+        pytest.importorskip("trimesh")
+    run_blocks(blocks, "docstring")
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ def test_default_rules_tell_encoder_from_decoder(name):
         assert rate == (1e-5 if variable.path in slow else 1e-4), variable.path
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize(
     "options, dtype",
     [

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_dpt.apps.doorkeeper import BoundedBodies, OnlyOwnHosts
 from keras_dpt.errors import DepthError, ImageError, KerasDPTError
+from keras_dpt.extras import install_command
 from keras_dpt.files import temporary_folder
 from keras_dpt.images.reading import pixels_promised, read_image, write_picture
 from keras_dpt.maps.points import depth_to_points, exif_fov
@@ -345,9 +346,7 @@ def import_gradio():
         import gradio
         import trimesh  # noqa: F401
     except ImportError as error:
-        raise KerasDPTError(
-            f'The page needs {error.name}: pip install "keras-dpt[demo-page]".'
-        ) from error
+        raise KerasDPTError(f"The page needs {error.name}: {install_command('demo')}") from error
     return gradio
 
 

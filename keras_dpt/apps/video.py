@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_dpt import files
 from keras_dpt.errors import VideoError
+from keras_dpt.extras import install_command
 from keras_dpt.files import written_whole
 from keras_dpt.images.reading import missing_hint
 from keras_dpt.maps.alignment import align_scale_shift
@@ -59,7 +60,7 @@ class Video:
 
     Raises:
         VideoError: (a ValueError) the file is missing, empty, damaged, cut off, or holds no video;
-            PyAV is not installed (`pip install "keras-dpt[video]"`). While iterating: a frame that
+            PyAV is not installed (extra `video`). While iterating: a frame that
             cannot be decoded.
     """
 
@@ -168,7 +169,7 @@ def import_av():
         import av
     except ImportError as error:
         raise VideoError(
-            'Videos are read and written by PyAV: pip install "keras-dpt[video]".'
+            f"Videos are read and written by PyAV: {install_command('video')}"
         ) from error
     return av
 

@@ -1,4 +1,8 @@
-"""The command `keras-dpt`: parses, calls the public API, prints. One module per subcommand."""
+"""The command `keras-dpt`: parses, calls the public API, prints. One module per subcommand.
+
+Modules of subcommands import what they need, Keras above all, when they run: help, usage errors and
+`keras-dpt presets` answer at once.
+"""
 
 import argparse
 import sys
@@ -16,6 +20,7 @@ from keras_dpt.cli import (
     study,
 )
 from keras_dpt.errors import KerasDPTError
+from keras_dpt.logs import quiet_frameworks
 from keras_dpt.memory import keep_freed_memory
 from keras_dpt.version import __version__
 
@@ -23,11 +28,18 @@ COMMANDS = (depth, segment, points, demo, evaluate, study, presets, convert, exp
 
 
 def main(argv=None):
-    """Run the command line; returns the exit code: 0, 1 if an image failed, 2 if all did."""
+    """Run the command line; returns the exit code: 0, 1 if an image failed, 2 if all did.
+
+    Args: argv: arguments; by default those of this process, whose terminal then stays free of the
+        logs of TensorFlow, XLA and CUDA unless one of them is `--debug`.
+    """
     process.prepare_streams()
     try:
         try:
-            return _run(_parser().parse_args(argv))
+            args = _parser().parse_args(argv)
+            if argv is None and not args.debug:
+                quiet_frameworks()
+            return _run(args)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -58,7 +70,9 @@ def _run(args):
 
 def _parser():
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    common.add_argument(
+        "--debug", action="store_true", help="show tracebacks and the logs of TensorFlow"
+    )
     parser = argparse.ArgumentParser(
         prog="keras-dpt", description="Dense Prediction Transformers for Keras 3."
     )

@@ -6,8 +6,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-
 DEFAULT_FORMATS = ("color",)
 MAX_FRAMES = 10_000
 
@@ -108,6 +106,7 @@ def _checked(video, max_frames):
 
 def _save(args, model, video, stem):
     """Predict one video and write its results; returns the line to print."""
+    import numpy as np
     from tqdm import tqdm
 
     from keras_dpt.apps.video import (

@@ -49,7 +49,9 @@ def folder(
     Example:
 
     ```python
-    source = keras_dpt.datasets.folder("photos", "depth", kind="metric_depth", unit="mm")
+    import keras_dpt
+
+    source = keras_dpt.datasets.folder("photos", "depths", kind="metric_depth", unit="mm")
     ```
     """
     images, targets = Path(images), Path(targets)

@@ -11,6 +11,7 @@ from keras_dpt.datasets.folders import by_stem, files_below, paired, split_folde
 from keras_dpt.datasets.registry import register_reader
 from keras_dpt.datasets.source import Source
 from keras_dpt.errors import DataError
+from keras_dpt.extras import install_command
 
 # NYU40's order without the fortieth, "otherprop".
 # fmt: off
@@ -91,7 +92,7 @@ def _from_mat(name: str, path: Path, split: str) -> Source:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise DataError("splits.mat is read by scipy: pip install scipy.") from error
+        raise DataError(f"splits.mat is read by scipy: {install_command('mat')}") from error
     numbers = loadmat(beside)[_SPLITS[split]].ravel().astype(int) - 1  # MATLAB counts from 1
     ids = [f"{number:04d}" for number in numbers]
     return Source(name, ids, partial(_MatFile(path).read, numbers), "metric_depth")

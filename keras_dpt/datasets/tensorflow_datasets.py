@@ -9,6 +9,7 @@ import numpy as np
 from keras_dpt.datasets.kinds import kind_named
 from keras_dpt.datasets.source import Source
 from keras_dpt.errors import DataError
+from keras_dpt.extras import install_command
 
 
 def tfds(
@@ -28,8 +29,8 @@ def tfds(
     Nothing is downloaded: the data have to be prepared, in a format of random access. TensorFlow
     itself is not imported to read them. Once, with network:
 
-    ```python
-    tensorflow_datasets.builder("nyu_depth_v2", file_format="array_record").download_and_prepare()
+    ```sh
+    tfds build nyu_depth_v2 --file_format=array_record
     ```
 
     Args:
@@ -76,7 +77,7 @@ def _builder(name: str, data_dir):
         import tensorflow_datasets
     except ImportError as error:
         raise DataError(
-            f"{name} is read by tensorflow-datasets: pip install tensorflow-datasets."
+            f"{name} is read by tensorflow-datasets: {install_command('tfds')}"
         ) from error
     try:
         return tensorflow_datasets.builder(name, data_dir=data_dir, file_format="array_record")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_dpt.errors import ExportError
+from keras_dpt.extras import install_command
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,7 @@ def check_packages(names, purpose):
     """Raise `ExportError` if one of these packages, by import name, is not installed."""
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
-        raise ExportError(
-            f'{purpose} needs {" and ".join(missing)}: pip install "keras-dpt[export]".'
-        )
+        raise ExportError(f"{purpose} needs {' and '.join(missing)}: {install_command('export')}")
 
 
 def _other_suffixes(form):

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from keras_dpt.errors import DepthError
+from keras_dpt.extras import install_command
 from keras_dpt.files import written
 from keras_dpt.images.masked import refuse_masked
 from keras_dpt.images.reading import read_image, without_pillow_warnings
@@ -172,6 +173,8 @@ def depth_to_points(
     Example:
 
     ```python
+    import keras_dpt
+
     depth = keras_dpt.DPTDepth.from_preset("dpt_hybrid_nyu").predict_image("room.jpg")
     keras_dpt.depth_to_points(depth, "room.jpg", fov=65).save("room.glb")
     ```
@@ -258,7 +261,7 @@ class PointCloud(ArrayResult):
           looking along -z, so that viewers show the scene upright; colours in linear light.
         - `.gltf`: the same as text, with the data inside.
 
-        Needs trimesh (`pip install "keras-dpt[points]"`). The file appears complete or not at all;
+        Needs trimesh (extra `points`). The file appears complete or not at all;
         one that is there is replaced.
 
         Args:
@@ -303,7 +306,7 @@ def check_point_file(file: str | os.PathLike | BinaryIO, format: str | None = No
         import trimesh  # noqa: F401
     except ImportError as error:
         raise DepthError(
-            'Files of points are written by trimesh: pip install "keras-dpt[points]".'
+            f"Files of points are written by trimesh: {install_command('points')}"
         ) from error
     return suffix
 

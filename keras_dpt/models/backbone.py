@@ -34,6 +34,10 @@ class DPTBackbone(FromPreset, keras_hub.models.Backbone):
     Example:
 
     ```python
+    import numpy as np
+
+    import keras_dpt
+
     encoder = keras_dpt.ViTEncoder(
         num_layers=4, hidden_dim=64, num_heads=4, mlp_dim=128, out_indices=(0, 1, 2, 3)
     )

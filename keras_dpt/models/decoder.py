@@ -166,6 +166,10 @@ class DPTDecoder(keras.Model):
     Example:
 
     ```python
+    import numpy as np
+
+    import keras_dpt
+
     tap = keras_dpt.Tap(channels=384, stride=14, num_prefix_tokens=1)
     decoder = keras_dpt.DPTDecoder([tap] * 4, reassemble_channels=(48, 96, 192, 384))
     features = {f"stage{n}": np.zeros((1, 5, 7, 384), "float32") for n in (1, 2, 3, 4)}

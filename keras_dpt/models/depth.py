@@ -63,6 +63,8 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
     Example:
 
     ```python
+    import keras_dpt
+
     model = keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2")
     depth = model.predict_image("photo.jpg")
     depth.colorize().save("depth.png")

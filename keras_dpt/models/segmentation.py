@@ -66,6 +66,8 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
     Example:
 
     ```python
+    import keras_dpt
+
     model = keras_dpt.DPTSegmentation.from_preset("dpt_mini_camvid")
     labels = model.predict_image("street.jpg")
     labels.overlay("street.jpg").save("overlay.png")

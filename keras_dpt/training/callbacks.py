@@ -34,9 +34,14 @@ class Resume(keras.callbacks.Callback):
     Example:
 
     ```python
+    import keras_dpt
+
+    photos = keras_dpt.datasets.folder("photos", "depths", kind="metric_depth", unit="mm")
+    data = keras_dpt.datasets.Batches(photos, (192, 256), batch_size=2)
+    model = keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2")
     model.compile()
     resume = keras_dpt.training.Resume("runs/1")
-    model.fit(data, epochs=50, initial_epoch=resume.restore(model), callbacks=[resume])
+    model.fit(data, epochs=2, initial_epoch=resume.restore(model), callbacks=[resume])
     ```
     """
 

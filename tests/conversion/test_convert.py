@@ -130,6 +130,7 @@ def test_hugging_face_directory_with_its_config(tmp_path, caplog):
     assert (converter.resize, converter.mean, converter.std) == ("bicubic_antialias", 0.4, 0.5)
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("kind", ["isl_large_ade20k", "hf_large_ade20k"])
 def test_segmentation_with_its_auxiliary_head(kind, tmp_path, caplog):
     x = small_tensors(kind)

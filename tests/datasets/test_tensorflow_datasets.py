@@ -69,7 +69,7 @@ def test_damaged_record_is_named():
 
 def test_package_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(DataError, match="pip install tensorflow-datasets"):
+    with pytest.raises(DataError, match=r"pip install .*\[tfds\]"):
         datasets.tfds("nyu_depth_v2", "train")
 
 

@@ -13,6 +13,7 @@ def test_every_encoder_is_tested():
     assert set(tiny.ENCODER_CONFIGS) == set(ENCODERS)
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("name", ENCODERS)
 def test_any_multiple_of_16(name):
     # Gradients, files and precision are checked where encoders are used: tests/models.
@@ -43,6 +44,7 @@ def test_sides_that_are_no_multiples_are_refused(name, size):
         encoder(tiny.images(1, *size))
 
 
+@pytest.mark.compiles_long
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="others know every size")
 @pytest.mark.parametrize("name", ENCODERS)
 def test_sides_known_at_run_time_are_refused_too(name):
@@ -93,6 +95,7 @@ def test_nothing_is_built_after_the_last_tap(name):
     assert not [p for p in other if "norm" in p and not p.startswith(convolutional)]
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("name", ENCODERS)
 def test_taps_follow_their_blocks(name):
     """Cutting a block's shortcut off changes its own tap and later ones, no earlier one."""

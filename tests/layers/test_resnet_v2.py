@@ -73,6 +73,7 @@ def test_stem(formula, tmp_path):
         check_layer(layer, [(x,), (maps(16, 48, 3),)], tmp_path)
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize(
     "options",
     [

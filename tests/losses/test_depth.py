@@ -223,6 +223,7 @@ def test_channel_axis_may_be_missing(name):
     assert loss(target[..., 0], prediction[..., 0])[0] == pytest.approx(expected)
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_predictions(name, dtype):

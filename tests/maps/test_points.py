@@ -191,7 +191,7 @@ def test_files_that_cannot_be_written_say_why(cloud, tmp_path):
 
 def test_a_missing_trimesh_names_the_extra(cloud, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "trimesh", None)
-    with pytest.raises(DepthError, match=r"keras-dpt\[points\]"):
+    with pytest.raises(DepthError, match=r"pip install .*\[points\]"):
         cloud.save(tmp_path / "a.ply")
 
 

@@ -131,6 +131,7 @@ def test_prediction_at_network_size_is_the_output(model):
     assert (depth.kind, depth.unit) == ("relative_inverse_depth", None)
 
 
+@pytest.mark.compiles_long
 def test_photos_of_any_size_in_order(model):
     sizes = [(64, 64), (48, 80), (40, 70), (64, 64), (80, 50)]
     photos = [tiny.photos(1, *size, seed=i)[0] for i, size in enumerate(sizes)]
@@ -226,6 +227,7 @@ def test_rates_that_make_no_sense():
         network.compile("sgd", learning_rate=1e-3)
 
 
+@pytest.mark.compiles_long
 def test_one_step_moves_every_weight(model, weights, data):
     x, y = data
     history = model.fit(x[:2], y[:2], batch_size=2, verbose=0).history
@@ -304,6 +306,7 @@ def train_step(network, size=(32, 64)):
     return loss
 
 
+@pytest.mark.compiles_long
 def test_a_frozen_encoder_stays():
     network = tiny.depth()
     network.backbone.image_encoder.trainable = False
@@ -320,6 +323,7 @@ def test_a_frozen_encoder_stays():
             assert np.any(ops.convert_to_numpy(variable) != before), variable.path
 
 
+@pytest.mark.compiles_long
 def test_lora():
     network = tiny.depth()
     x = (tiny.images(1, 32, 32),)
@@ -338,6 +342,7 @@ def test_lora():
     assert np.abs(predict(network, x) - before).max() > 0
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize(
     "policy",
     [pytest.param("mixed_bfloat16", marks=pytest.mark.compiles_long), "mixed_float16"],
@@ -394,6 +399,7 @@ def test_fresh_weights_from_a_preset_directory(preset):
     assert np.any(ops.convert_to_numpy(ours) != ops.convert_to_numpy(theirs))
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16"])
 def test_preset_in_another_dtype(preset, dtype):
     folder, x, _, expected = preset
@@ -422,6 +428,7 @@ def test_keras_file_keeps_preprocessor_and_kind(tmp_path):
 
 
 # The layers that Keras cannot quantise say so, each with a warning.
+@pytest.mark.compiles_long
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method implemented")
 def test_quantised(tmp_path):
     network = tiny.depth()

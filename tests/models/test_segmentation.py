@@ -192,6 +192,7 @@ def test_its_loss_is_added(weight):
     assert number(computed) == pytest.approx(number(loss(y, logits)), rel=1e-5)
 
 
+@pytest.mark.compiles_long
 def test_regularisation_counts_once():
     model = network(dropout=0.0)
     x, y = tiny.images(2, 32, 64), np.random.default_rng(0).integers(0, 3, (2, 32, 64))
@@ -307,6 +308,7 @@ def test_pixel_weights_in_fit(data):
     }
 
 
+@pytest.mark.compiles_long
 def test_statistics_move_in_fit_and_rest_in_inference(model, data):
     x, y = data
     moving = [w for w in model.weights if "moving_" in w.path]
@@ -322,6 +324,7 @@ def test_statistics_move_in_fit_and_rest_in_inference(model, data):
         assert np.any(arrays(w.value) != old), w.path
 
 
+@pytest.mark.compiles_long
 def test_a_frozen_encoder_stays():
     model = network()
     model.backbone.image_encoder.trainable = False
@@ -336,6 +339,7 @@ def test_a_frozen_encoder_stays():
         assert np.any(arrays(variable.value) != before), variable.path
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize(
     "policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
 )
@@ -405,6 +409,7 @@ def test_flipping_averages_two_looks(model):
     assert np.mean(mirrored.labels[:, ::-1] != result.labels) < 0.01
 
 
+@pytest.mark.compiles_long
 def test_scales_are_looked_at_and_averaged(model):
     photo = tiny.photos(1, 60, 90)[0]
     seen = []
@@ -538,6 +543,7 @@ def test_a_backbone_of_another_task(tmp_path):
         DPTSegmentation.from_preset(str(tmp_path))
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize(
     "dtype", [pytest.param("bfloat16", marks=pytest.mark.slow), "mixed_bfloat16"]
 )

@@ -175,6 +175,7 @@ def test_options(model):
     check(measure(ours[..., 0], tiny_answer(model, size)))
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("size", TINY_SIZES, ids=str)
 @pytest.mark.parametrize("model", [TINY[0], TINY[5]], ids=str)
 def test_sizes_on_one_model(model, size):
@@ -183,6 +184,7 @@ def test_sizes_on_one_model(model, size):
     check(measure(ours[..., 0], tiny_answer(model, size)))
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("model", [TINY[1], TINY[4]], ids=str)
 def test_pyramid(model):
     """Each fused map, so that a fault is found where it is, not behind the head."""
