@@ -1,5 +1,7 @@
 """Semantic segmentation: the backbone, a head per class, and the way from a photo to labels."""
 
+import threading
+
 import keras
 import keras_hub
 import numpy as np
@@ -29,6 +31,9 @@ from keras_dpt.ops.resize import resize_like
 # Multi-scale inference of the paper, together with flipping.
 PAPER_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
+# `model`: which one is taking a training step of its own in this thread.
+_training = threading.local()
+
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
@@ -53,8 +58,9 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
 
     Inputs: `(B, H, W, 3)` float, normalised by the preprocessor; sides multiples of the encoder's
         `required_multiple`; any size on the same model.
-    Returns: logits `(B, H, W, num_classes)` float32. With `training=True` and an auxiliary head, a
-        dict of those, "logits", and of that head's, "auxiliary", `(B, H / 4, W / 4, num_classes)`.
+    Returns: logits `(B, H, W, num_classes)` float32, with `training=True` too, so that the model
+        can be a part of others. The auxiliary head learns in this model's own `fit` and
+        `train_on_batch` only; a training loop of your own asks `both_logits` for it.
         `predict_image` and `predict_images` take photos instead and return `LabelMap`s of the
         photos' sizes.
     Raises: LabelError: (a ValueError) `num_classes` is missing, or names, colours or `ignore_index`
@@ -134,13 +140,36 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             self.auxiliary_head.build(backbone.output["P2"].shape)
 
     def call(self, inputs, training=None, **kwargs):
-        if not (training and self.auxiliary):
-            return super().call(inputs, training=training, **kwargs)
-        pyramid = self.backbone(inputs, training=True)
+        if training and self.auxiliary and getattr(_training, "model", None) is self:
+            return self.both_logits(inputs, training=True)
+        logits = super().call(inputs, training=training, **kwargs)
+        if training and self.auxiliary:
+            # In another model's training the auxiliary head gets gradients of 0, which change
+            # nothing, instead of none, of which Keras would warn.
+            weights = self.auxiliary_head.trainable_variables
+            logits += ops.cast(
+                0.0 * sum(ops.sum(ops.cast(w, "float32")) for w in weights), "float32"
+            )
+        return logits
+
+    def both_logits(self, inputs, training=True):
+        """What both heads predict, for training loops of your own.
+
+        Returns: dict of "logits", `(B, H, W, num_classes)`, and "auxiliary",
+            `(B, H / 4, W / 4, num_classes)`, as `compute_loss` takes it for `y_pred`.
+        """
+        pyramid = self.backbone(inputs, training=training)
         return {
-            "logits": self.head(pyramid["P1"], size_like=inputs, training=True),
-            "auxiliary": self.auxiliary_head(pyramid["P2"], training=True),
+            "logits": self.head(pyramid["P1"], size_like=inputs, training=training),
+            "auxiliary": self.auxiliary_head(pyramid["P2"], training=training),
         }
+
+    def train_step(self, *args, **kwargs):
+        outer, _training.model = getattr(_training, "model", None), self
+        try:
+            return super().train_step(*args, **kwargs)
+        finally:
+            _training.model = outer
 
     learns = "labels"  # which target of `keras_dpt.datasets.Batches`
 
