@@ -22,8 +22,14 @@ class Resume(keras.callbacks.Callback):
     numbers, and how many epochs are complete. A file is complete or not there at all. Put it before
     callbacks that change the weights at the end of an epoch, as `SwapEMAWeights` does.
 
+    A training that would begin before the folder's last state is refused, so that a forgotten
+    `initial_epoch` costs no work; a state of more epochs is never deleted.
+
     Args:
         folder: where the states go; made if missing.
+
+    Raises: TrainingError: when `fit` begins, and the folder holds a state that it does not go on
+        from.
 
     Example:
 
@@ -38,6 +44,8 @@ class Resume(keras.callbacks.Callback):
         super().__init__()
         self.folder = _made(folder)
         self.random_states = None  # as last saved or restored
+        self.epochs = None  # complete ones of the state that was last saved or restored
+        self._begins = False
 
     def restore(self, model):
         """Give a compiled model the last state.
@@ -60,21 +68,42 @@ class Resume(keras.callbacks.Callback):
             ) from error
         with np.load(path.with_suffix(".npz")) as states:
             self.random_states = [states[name] for name in states.files]
+        self.epochs = epochs
         return epochs
 
     def on_train_begin(self, logs=None):
         # Not sooner: before, Keras may try the model out, and use up random numbers.
         if self.random_states is not None:
             _set_random_states(self.model, self.random_states)
+        self._begins = True
+        self._trained = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Only here is it known where `fit` begins.
+        if self._begins:
+            self._begins = False
+            self._check_beginning(epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         self.epochs = epoch + 1
+        self._trained = True
         self._save()
 
     def on_train_end(self, logs=None):
         # Keras has just put averaged weights in the place of the last ones, if there are any.
-        if hasattr(self, "epochs"):
+        if self._trained:
             self._save()
+
+    def _check_beginning(self, epoch):
+        last = max(self._states(), default=0)
+        if not last or (self.epochs == last and epoch >= last):
+            return
+        raise TrainingError(
+            f"{self.folder} holds the state of {last} complete epochs, but this training begins "
+            f"with initial_epoch={epoch}{'' if self.epochs == last else ' and other weights'}. Go "
+            "on with `model.fit(..., initial_epoch=resume.restore(model), callbacks=[resume])`, or "
+            "begin in another folder."
+        )
 
     def _save(self):
         self.random_states = _random_states(self.model)
@@ -87,7 +116,7 @@ class Resume(keras.callbacks.Callback):
         self.model.save_weights(temporary, overwrite=True)
         os.replace(temporary, path)  # from here on this is the last state
         for epochs, old in self._states().items():
-            if epochs != self.epochs:
+            if epochs < self.epochs:
                 old.unlink()
                 old.with_suffix(".npz").unlink(missing_ok=True)
 
