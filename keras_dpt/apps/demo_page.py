@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_dpt.errors import DepthError, ImageError, KerasDPTError
+from keras_dpt.images.pixels import as_integers
 from keras_dpt.images.reading import read_image, write_picture
 from keras_dpt.maps.points import depth_to_points, exif_fov
 from keras_dpt.models.depth import DPTDepth
@@ -86,7 +87,7 @@ def _read(photo: Path) -> np.ndarray:
             f"{photo.name} has {pixels.shape[0] * pixels.shape[1] / 1e6:.3g} million pixels; this "
             f"page takes up to {MAX_PIXELS / 1e6:.0f}. Shrink it, or use the command keras-dpt."
         )
-    return pixels if pixels.dtype == np.uint8 else pixels / 255
+    return as_integers(pixels)
 
 
 def _stretched(depth, near, far):

@@ -6,8 +6,6 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 # How many pixels of photos are held at once, while they are predicted and saved.
 PIXELS_IN_MEMORY = 60_000_000
 # How names of results end: `photo_depth.png` beside `photo.jpg` is none to predict.
@@ -46,6 +44,7 @@ def predict(args, task, save, **options):
     from tqdm import tqdm
 
     from keras_dpt.errors import ImageError
+    from keras_dpt.images.pixels import as_integers
     from keras_dpt.images.reading import find_images, read_image
 
     check_folder(args.output)
@@ -83,8 +82,7 @@ def predict(args, task, save, **options):
                 progress.update()
                 progress.write(f"keras-dpt: skipped: {error}", file=sys.stderr)
                 continue
-            # 16-bit files are read as floats to 255; arrays of floats are taken to 1.
-            batch.append((path, image if image.dtype == np.uint8 else image / 255))
+            batch.append((path, as_integers(image)))
             pixels += image.shape[0] * image.shape[1]
             if len(batch) == 4 * args.batch_size or pixels > PIXELS_IN_MEMORY:
                 saving = flush(batch, saving)

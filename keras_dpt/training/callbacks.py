@@ -96,12 +96,14 @@ class Resume(keras.callbacks.Callback):
 
     def _check_beginning(self, epoch):
         last = max(self._states(), default=0)
-        if not last or (self.epochs == last and epoch >= last):
+        restored = self.epochs is not None and self.epochs >= last
+        if not last or (restored and epoch >= last):
             return
+        others = "" if restored else " and other weights"
         raise TrainingError(
             f"{self.folder} holds the state of {last} complete epochs, but this training begins "
-            f"with initial_epoch={epoch}{'' if self.epochs == last else ' and other weights'}. Go "
-            "on with `model.fit(..., initial_epoch=resume.restore(model), callbacks=[resume])`, or "
+            f"with initial_epoch={epoch}{others}. Go on "
+            "with `model.fit(..., initial_epoch=resume.restore(model), callbacks=[resume])`, or "
             "begin in another folder."
         )
 
