@@ -7,17 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_dpt.errors import DataError, KerasDPTError
+from keras_dpt.errors import DataError, DataWarning, KerasDPTError
 from keras_dpt.maps.label_map import check_class_names, check_ignore_index
+from keras_dpt.models.targets import LabelsSeen
 
 KINDS = ("metric_depth", "relative_inverse_depth", "labels")
 
 # Metres. Half a picture beyond the first or before the second is hardly meant.
 _TOO_FAR, _TOO_NEAR = 300.0, 0.01
-
-
-class DataWarning(UserWarning):
-    """Data that can be used but are probably not what was meant, or were skipped as asked."""
 
 
 class Sample(NamedTuple):
@@ -181,14 +178,22 @@ def check(source: Source) -> dict[str, str]:
 
     Returns: message by id of the samples that cannot be used; empty if all is well. A sample
         without any valid pixel is among them.
+    Warns: DataWarning: labels hold nothing but 0 and 255, or a class never occurs.
     """
     problems = {}
+    seen = source.class_names and LabelsSeen(source.class_names, source.ignore_index)
     for i, name in enumerate(source.ids):
         try:
-            if not source[i].valid.any():
-                problems[name] = all_invalid(source, i)
+            sample = source[i]
         except DataError as error:
             problems[name] = str(error)
+            continue
+        if not sample.valid.any():
+            problems[name] = all_invalid(source, i)
+        if seen:
+            seen.add(sample.target)
+    if seen and (message := seen.message()):
+        warnings.warn(f"{source.name}: {message}", DataWarning, stacklevel=2)
     return problems
 
 
