@@ -197,15 +197,16 @@ class DPTTask(Samples, PredictImages, FromPreset):
 
         keras-hub's own needs TensorFlow or Grain even for arrays, and knows no `PyDataset`.
         """
-        if is_stream(x):
-            self.check_stream(x)
-            return super().predict(x, batch_size, **kwargs)
-        if is_arrays(x):
-            x, _, _ = self._as_arrays(x, None, None)
-            check_batch(x, "predict")
-            x = (x,)
-        kwargs["steps"] = steps_of(x, kwargs.get("steps"), "steps")
-        return keras.Model.predict(self, self._preprocessed(x, batch_size), **kwargs)
+        with weights_kept(self):
+            if is_stream(x):
+                self.check_stream(x)
+                return super().predict(x, batch_size, **kwargs)
+            if is_arrays(x):
+                x, _, _ = self._as_arrays(x, None, None)
+                check_batch(x, "predict")
+                x = (x,)
+            kwargs["steps"] = steps_of(x, kwargs.get("steps"), "steps")
+            return keras.Model.predict(self, self._preprocessed(x, batch_size), **kwargs)
 
     def get_compile_config(self):
         """How the model was compiled, and whether its optimizer has a state; Keras saves this."""

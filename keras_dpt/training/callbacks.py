@@ -72,6 +72,8 @@ class Resume(keras.callbacks.Callback):
         return epochs
 
     def on_train_begin(self, logs=None):
+        if not self._is_restored():
+            self._refuse("the model was not given it")
         # Not sooner: before, Keras may try the model out, and use up random numbers.
         if self.random_states is not None:
             _set_random_states(self.model, self.random_states)
@@ -82,7 +84,8 @@ class Resume(keras.callbacks.Callback):
         # Only here is it known where `fit` begins.
         if self._begins:
             self._begins = False
-            self._check_beginning(epoch)
+            if epoch < max(self._states(), default=0):
+                self._refuse(f"this training begins with initial_epoch={epoch}")
 
     def on_epoch_end(self, epoch, logs=None):
         self.epochs = epoch + 1
@@ -94,17 +97,16 @@ class Resume(keras.callbacks.Callback):
         if self._trained:
             self._save()
 
-    def _check_beginning(self, epoch):
+    def _is_restored(self):
         last = max(self._states(), default=0)
-        restored = self.epochs is not None and self.epochs >= last
-        if not last or (restored and epoch >= last):
-            return
-        others = "" if restored else " and other weights"
+        return not last or (self.epochs is not None and self.epochs >= last)
+
+    def _refuse(self, reason):
         raise TrainingError(
-            f"{self.folder} holds the state of {last} complete epochs, but this training begins "
-            f"with initial_epoch={epoch}{others}. Go on "
-            "with `model.fit(..., initial_epoch=resume.restore(model), callbacks=[resume])`, or "
-            "begin in another folder."
+            f"{self.folder} holds the state of {max(self._states())} complete epochs, but "
+            f"{reason}. "
+            "Go on with `model.fit(..., initial_epoch=resume.restore(model), callbacks=[resume])`, "
+            "or begin in another folder."
         )
 
     def _save(self):
