@@ -30,7 +30,7 @@ class Samples:
             _check_ready(x)
         if hasattr(y, "shape"):
             y = self.checked_targets(y)
-        samples = super().preprocess_samples(x, y, sample_weight)
+        samples = super().preprocess_samples(x, y, _per_image(sample_weight))
         if hasattr(y, "shape"):
             self.check_sizes(samples[0], y)
         return samples
@@ -85,7 +85,7 @@ class Samples:
 
         if is_graph_tensor(y) and y.shape.rank is None:
             y = tf.numpy_function(_with_channel, [y], y.dtype)
-            y.set_shape((None, None, None, None))
+            y.set_shape((None, None, None, 1))
         if is_graph_tensor(sample_weight) and sample_weight.shape.rank is None:
             raise TrainingError(
                 "Sample weights of unknown rank: call `sample_weight.set_shape((None, None))` "
@@ -103,7 +103,24 @@ def _checked_in_graph(x):
     return in_graph(_check_ready, x)
 
 
+def _per_image(sample_weight):
+    """Weights `(B, 1)`, `(B, 1, 1)` and so on as `(B,)`; others as they are."""
+    shape = getattr(sample_weight, "shape", None)
+    if shape is None or len(shape) < 2 or any(side != 1 for side in shape[1:]):
+        return sample_weight
+    if hasattr(sample_weight, "reshape"):
+        return sample_weight.reshape(-1)
+    import tensorflow as tf
+
+    return tf.reshape(sample_weight, [-1])
+
+
 def _with_channel(targets):
+    if targets.ndim == 4 and targets.shape[-1] != 1:
+        raise TrainingError(
+            f"Targets of unknown rank must be maps of one channel. Received: {targets.shape}. Call "
+            "`y.set_shape((None, None, None))` for others before they are batched."
+        )
     return targets[..., None] if targets.ndim == 3 else targets
 
 
