@@ -39,3 +39,7 @@ class VideoError(KerasDPTError, ValueError):
 
 class ExportError(KerasDPTError, ValueError):
     """A model that cannot be exported as asked for, or a file that is not the same network."""
+
+
+class DataWarning(UserWarning):
+    """Data that can be used but are probably not what was meant, or were skipped as asked."""

@@ -14,6 +14,7 @@ from keras_dpt.apps.doorkeeper import BoundedBodies, OnlyOwnHosts
 from keras_dpt.errors import DepthError, ImageError, KerasDPTError
 from keras_dpt.extras import install_command
 from keras_dpt.files import temporary_folder
+from keras_dpt.images.pixels import as_integers
 from keras_dpt.images.reading import pixels_promised, read_image, write_picture
 from keras_dpt.maps.points import depth_to_points, exif_fov
 from keras_dpt.models.tasks import TASKS, task_named
@@ -99,7 +100,7 @@ def _read(photo: Path) -> np.ndarray:
         pixels = read_image(photo)
     except ImageError as error:  # without the folder of the upload, which tells nobody anything
         raise ImageError(str(error).replace(f"{photo.parent}/", "")) from error
-    return pixels if pixels.dtype == np.uint8 else pixels / 255
+    return as_integers(pixels)
 
 
 def _stretched(depth, near, far):

@@ -49,6 +49,7 @@ def predict(args, task, save, **options):
     from tqdm import tqdm
 
     from keras_dpt.errors import ImageError, KerasDPTError
+    from keras_dpt.images.pixels import as_integers
     from keras_dpt.images.reading import find_images, read_image
 
     check_folder(args.output)
@@ -96,8 +97,7 @@ def predict(args, task, save, **options):
             except ImageError as error:
                 skip(error)
                 continue
-            # 16-bit files are read as floats to 255; arrays of floats are taken to 1.
-            batch.append((path, image if image.dtype == "uint8" else image / 255))
+            batch.append((path, as_integers(image)))
             pixels += image.shape[0] * image.shape[1]
             if len(batch) == 4 * args.batch_size or pixels > PIXELS_IN_MEMORY:
                 saving = flush(batch, saving)

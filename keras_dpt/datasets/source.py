@@ -8,12 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_dpt.datasets.kinds import kind_named
-from keras_dpt.errors import DataError, KerasDPTError
+from keras_dpt.errors import DataError, DataWarning, KerasDPTError
 from keras_dpt.maps.label_map import check_class_names, check_ignore_index
-
-
-class DataWarning(UserWarning):
-    """Data that can be used but are probably not what was meant, or were skipped as asked."""
+from keras_dpt.models.targets import LabelsSeen
 
 
 class Sample(NamedTuple):
@@ -142,14 +139,22 @@ def check(source: Source) -> dict[str, str]:
 
     Returns: message by id of the samples that cannot be used; empty if all is well. A sample
         without any valid pixel is among them.
+    Warns: DataWarning: labels hold nothing but 0 and 255, or a class never occurs.
     """
     problems = {}
+    seen = source.class_names and LabelsSeen(source.class_names, source.ignore_index)
     for i, name in enumerate(source.ids):
         try:
-            if not source[i].valid.any():
-                problems[name] = all_invalid(source, i)
+            sample = source[i]
         except DataError as error:
             problems[name] = str(error)
+            continue
+        if not sample.valid.any():
+            problems[name] = all_invalid(source, i)
+        if seen:
+            seen.add(sample.target)
+    if seen and (message := seen.message()):
+        warnings.warn(f"{source.name}: {message}", DataWarning, stacklevel=2)
     return problems
 
 

@@ -18,6 +18,7 @@ from keras_dpt.files import written_whole
 from keras_dpt.images.disguises import disguise
 from keras_dpt.images.left_out import is_learnt, what_was_left_out
 from keras_dpt.images.masked import refuse_masked
+from keras_dpt.images.pixels import pixel_values
 
 logger = logging.getLogger("keras_dpt")
 
@@ -30,7 +31,7 @@ IMAGE_SUFFIXES = (
 # Of zlib's 9 levels: a depth map takes a quarter of the default level's time and 6 % more room.
 PNG_COMPRESSION = 2
 
-# Floats a little outside [0, 1], as resizing or colour conversion leave them, are clipped.
+# Floats of files a little outside [0, 1], as colour conversion leaves them, are clipped.
 _FLOAT_TOLERANCE = 1e-3
 
 _EXIF_ORIENTATION = 0x0112
@@ -65,10 +66,8 @@ def read_image(source: "str | os.PathLike | Image.Image | np.ndarray") -> np.nda
     | 16-bit grey file, `I;16` PIL image       | float32, value / 257                          |
     | 16-bit colour file                       | uint8, the high bytes (all Pillow decodes)    |
     | float file (TIFF), `F` PIL image         | float32, value * 255; must be in [0, 1]       |
-    | array uint8, or other integers in 0..255 | uint8                                         |
-    | array uint16                             | float32, value / 257                          |
-    | array bool                               | uint8, 0 or 255                               |
-    | array float in [0, 1], bfloat16 too      | float32, value * 255                          |
+    | array                                    | as `keras_dpt.images.pixels.pixel_values` has |
+    |                                          | it: integers and floats are 0 to 255          |
 
     Grey is repeated over the three channels. Alpha is dropped, not composited, so transparent
     pixels show the colour stored beneath, as upstream and `Image.convert("RGB")` do. An animation
@@ -247,7 +246,9 @@ def _decode(image: Image.Image, name: str) -> np.ndarray:
         if is_16_bit:
             return _array_to_rgb(np.asarray(image).astype(np.uint16), name)
         if image.mode in ("I", "F"):
-            return _array_to_rgb(np.asarray(image), f"{name} (mode {image.mode})")
+            array, name = np.asarray(image), f"{name} (mode {image.mode})"
+            array = _float_file(array, name) if image.mode == "F" else array
+            return _as_rgb(array) if image.mode == "F" else _array_to_rgb(array, name)
         if image.mode in ("P", "PA"):
             image = image.convert("RGBA")  # straight to RGB, Pillow may warn of transparency
         elif image.mode == "La":
@@ -321,38 +322,28 @@ def _array_to_rgb(array: np.ndarray, name: str) -> np.ndarray:
     if array.size == 0:
         raise ImageError(f"{name}: it has no pixels.")
     array = array[..., :3]
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * np.uint8(255)
-    elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
-        array = array.astype(np.float32) / np.float32(257)  # 65535 = 257 * 255
-    elif array.dtype.kind in "iu":
-        low, high = array.min(), array.max()
-        if low < 0 or high > 255:
-            raise ImageError(
-                f"{name}: integers must be in 0..255, got {low}..{high}. "
-                "Convert 16-bit values to uint16, which is scaled."
-            )
-        array = array.astype(np.uint8, copy=False)
-    elif array.dtype.kind == "f":
-        array = _scale_floats(array, name)
-    else:
-        raise ImageError(
-            f"{name}: pixels cannot be {array.dtype}. Pass uint8 in 0..255 or float32 in 0..1."
-        )
+    array = pixel_values(array, name)
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32, copy=False)
+    return _as_rgb(array)
+
+
+def _as_rgb(array: np.ndarray) -> np.ndarray:
+    """Pixels `(H, W)`, `(H, W, 1)` or `(H, W, 3)` with three channels."""
+    if array.ndim == 2:
+        array = array[..., None]
     if array.shape[-1] == 1:
         array = np.repeat(array, 3, axis=-1)
     return np.ascontiguousarray(array)
 
 
-def _scale_floats(array: np.ndarray, name: str) -> np.ndarray:
+def _float_file(array: np.ndarray, name: str) -> np.ndarray:
+    """Pixels of a float file, where 1 is white."""
     low, high = array.min(), array.max()  # either one is NaN if any value is
-    if not (np.isfinite(low) and np.isfinite(high)):
-        bad = int(np.count_nonzero(~np.isfinite(array)))
-        raise ImageError(f"{name}: {bad} of {array.size} values are NaN or infinite. Replace them.")
-    if low < -_FLOAT_TOLERANCE or high > 1 + _FLOAT_TOLERANCE:
+    if not (low >= -_FLOAT_TOLERANCE and high <= 1 + _FLOAT_TOLERANCE):
         raise ImageError(
-            f"{name}: floats must be in 0..1, got {low:.6g}..{high:.6g}. "
-            "Pass uint8 in 0..255, or floats divided to 0..1."
+            f"{name}: a float file must hold 0 to 1. Received: {low:.6g} to {high:.6g}. Save it "
+            "with 8 or 16 bits."
         )
     return np.clip(array.astype(np.float32), 0, 1) * np.float32(255)
 

@@ -6,20 +6,29 @@ Invalid pixels are replaced *before* any arithmetic: their values reach neither 
 import keras
 from keras import ops
 
+from keras_dpt.ops.labels import is_per_image, per_pixel
+
 
 class DepthLoss(keras.losses.Loss):
     """Base class: sorts out valid pixels and leaves the formula to `per_image`.
 
     Targets and predictions are `(B, H, W, 1)` or `(B, H, W)`. Sample weights mark pixels as valid
-    (above zero) or not if they have the target's shape, and weigh whole images if they are `(B,)`.
+    (above zero) or not if they have the target's shape or broadcast to it, and weigh whole images
+    if they are `(B,)`, or that with axes of 1.
     The loss is the mean over images; an image without a valid pixel contributes zero.
     """
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        if sample_weight is not None and len(sample_weight.shape) > 1:
-            sample_weight = ops.reshape(ops.cast(sample_weight, "float32"), ops.shape(y_true))
-            y_true = ops.where(sample_weight > 0, y_true, ops.zeros_like(y_true))
-            sample_weight = None
+        if sample_weight is not None:
+            y_true = ops.convert_to_tensor(y_true)
+            sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
+            if is_per_image(sample_weight):
+                sample_weight = ops.reshape(sample_weight, (-1,))
+            else:
+                target = _maps(y_true)
+                known = per_pixel(sample_weight, target) > 0
+                y_true = ops.where(known, target, ops.zeros_like(target))
+                sample_weight = None
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):

@@ -19,6 +19,7 @@ import keras
 from keras import ops
 
 from keras_dpt.errors import DepthError
+from keras_dpt.ops.labels import is_per_image, per_pixel
 
 _LARGEST = 3e38  # infinity is not below it
 
@@ -288,10 +289,10 @@ def _valid(truth, sample_weight):
     weight = ops.ones((ops.shape(truth)[0],), "float32")
     if sample_weight is not None:
         given = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
-        if len(given.shape) >= 3:
-            valid = ops.logical_and(valid, _map(given) > 0)
-        else:
+        if is_per_image(given):
             weight = ops.reshape(given, (-1,))
+        else:
+            valid = ops.logical_and(valid, per_pixel(given, truth) > 0)
     return _flat(valid), weight
 
 

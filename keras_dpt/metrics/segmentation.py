@@ -1,15 +1,15 @@
 """Metrics for segmentation, from logits and class ids. Ignored pixels count nowhere.
 
-Labels are `(B, H, W)` or `(B, H, W, 1)`, predictions logits `(B, h, w, num_classes)`, resized like
-in the loss if the sizes differ. Not counted are pixels labelled `ignore_index`, pixels whose label
-is no class at all, and pixels of sample weight 0.
+Labels are `(B, H, W)`, `(B, H, W, 1)` or one-hot, predictions logits `(B, h, w, num_classes)`,
+resized like in the loss if the sizes differ. Not counted are pixels labelled `ignore_index`, pixels
+whose label is no class at all, and pixels of sample weight 0.
 """
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_dpt.ops.labels import per_pixel, without_channel
+from keras_dpt.ops.labels import class_ids, per_pixel
 from keras_dpt.ops.resize import resize_like
 
 
@@ -80,7 +80,7 @@ def _pixels(y_true, y_pred, sample_weight, ignore_index):
 
     Pixels that do not count have label 0 and weight 0.
     """
-    labels = ops.cast(without_channel(ops.convert_to_tensor(y_true)), "int32")
+    labels = class_ids(y_true, ignore_index)
     logits = resize_like(ops.convert_to_tensor(y_pred), labels)
     counts = ops.logical_and(labels >= 0, labels < logits.shape[-1])
     counts = ops.logical_and(counts, ops.not_equal(labels, ignore_index))

@@ -1,5 +1,7 @@
 """Depth estimation: the backbone, a depth head, and the way from a photo to a depth map."""
 
+from contextlib import nullcontext
+
 import keras
 import keras_hub
 import numpy as np
@@ -13,9 +15,11 @@ from keras_dpt.maps.depth_map import UNITS, DepthMap
 from keras_dpt.metrics.depth import AbsRel, Delta1
 from keras_dpt.models.arguments import check_arguments
 from keras_dpt.models.backbone import DPTBackbone
+from keras_dpt.models.checks import check_depth_sizes
 from keras_dpt.models.photos import Photos
 from keras_dpt.models.predict import check_images, with_source
 from keras_dpt.models.preprocessor import DPTDepthPreprocessor
+from keras_dpt.models.targets import DepthsSeen
 from keras_dpt.models.task import DPTTask
 from keras_dpt.models.windows import blend, check_side
 from keras_dpt.optimizers import DEPTH_RATES, optimizer_with_rates
@@ -135,6 +139,23 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
     def learns(self):
         """Which target of `keras_dpt.datasets.Batches` the model is trained with."""
         return "depth" if self.kind == "metric_depth" else "inverse_depth"
+
+    def targets_seen(self):
+        """What looks at the targets of a training."""
+        return DepthsSeen(self.kind == "metric_depth")
+
+    def weighing_classes(self, class_weight):
+        """A context of `fit`. Raises: TrainingError: depth has no classes."""
+        if class_weight is not None:
+            raise TrainingError(
+                "Depth has no classes, so `class_weight` means nothing; `sample_weight` weighs "
+                f"images and pixels. Received: class_weight={class_weight!r}."
+            )
+        return nullcontext()
+
+    def check_sizes(self, images, y):
+        converter = getattr(self.preprocessor, "image_converter", None)
+        check_depth_sizes(images.shape, y.shape, converter)
 
     def compile(
         self, optimizer="auto", loss="auto", *, metrics="auto", learning_rate=None, **kwargs

@@ -1,11 +1,11 @@
-"""What training needs around Keras's own: data of many kinds, checks, epochs, kept weights."""
+"""What training needs around Keras's own: kept weights, epochs, warnings of odd targets."""
 
+import warnings
 from contextlib import contextmanager
 
 import keras
-import numpy as np
 
-from keras_dpt.errors import TrainingError
+from keras_dpt.errors import DataWarning
 
 
 @contextmanager
@@ -29,77 +29,6 @@ def weights_kept(model):
         raise
 
 
-def is_stream(x):
-    """Whether `x` is a `tf.data.Dataset` or one of Grain's."""
-    return hasattr(x, "map") and hasattr(x, "batch")
-
-
-def check_batch(x, caller):
-    """Raise a TrainingError unless `x` are images."""
-    if x is not None and not hasattr(x, "shape") and not isinstance(x, list | tuple):
-        raise TrainingError(
-            f"`{caller}` takes arrays, `tf.data.Dataset`s, Grain's datasets and "
-            f"`keras.utils.PyDataset`s; received {type(x).__name__}."
-        )
-    if x is None or not len(x):
-        raise TrainingError(f"`{caller}` was given no images.")
-    images = x if isinstance(x, list | tuple) else x[:1]
-    shapes = [tuple(np.shape(image)) for image in images]
-    if odd := [shape for shape in shapes if len(shape) != 3]:
-        raise TrainingError(
-            f"`{caller}` takes images (batch, height, width, channels); received "
-            f"{len(x)} of shape {odd[0]}. A single image needs a first axis, `x[None]`; "
-            "`predict_images` takes files."
-        )
-    if other := [shape for shape in shapes if shape != shapes[0]]:
-        raise TrainingError(
-            f"`{caller}` takes images of one shape; received {shapes[0]} and {other[0]}. "
-            "`predict_images` takes any."
-        )
-
-
-def check_arrays(x, y, sample_weight, caller):
-    """Raise a TrainingError unless `x` are images and all that is given with them is as long."""
-    check_batch(x, caller)
-    needed = {"target `y`": y}
-    if sample_weight is not None:
-        needed["`sample_weight`"] = sample_weight
-    for name, values in needed.items():
-        length = None if isinstance(values, str) or not np.ndim(values) else len(values)
-        if length != len(x):
-            received = "none" if values is None else length or repr(values)
-            raise TrainingError(
-                f"`{caller}` needs one {name} for each of the {len(x)} images `x`; received "
-                f"{received}."
-            )
-
-
-class Arrays(keras.utils.PyDataset):
-    """Arrays `(x, y, sample_weight)`, of which the latter may be `None`, in batches."""
-
-    def __init__(self, arrays, batch_size, shuffle=False):
-        super().__init__()
-        batch_size = 32 if batch_size is None else batch_size  # as in Keras
-        if batch_size < 1:
-            raise TrainingError(f"`batch_size` has to be at least 1; received {batch_size}.")
-        self.arrays = [a if a is None else keras.ops.convert_to_numpy(a) for a in arrays]
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.order = np.arange(len(self.arrays[0]))
-        self.on_epoch_end()
-
-    def __len__(self):
-        return -(-len(self.order) // self.batch_size)
-
-    def __getitem__(self, index):
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return tuple(a if a is None else a[chosen] for a in self.arrays)
-
-    def on_epoch_end(self):
-        if self.shuffle:
-            np.random.shuffle(self.order)  # seeded by `keras.utils.set_random_seed`
-
-
 class CountEpochs(keras.callbacks.Callback):
     """Tells `Batches` which epoch begins: `initial_epoch`, or one more than it had before.
 
@@ -120,32 +49,40 @@ class CountEpochs(keras.callbacks.Callback):
         self.batches.epoch = self.next
 
 
-class Preprocessed(keras.utils.PyDataset):
-    """A `PyDataset` whose batches go through a task's preprocessing."""
+class WarnOfTargets(keras.callbacks.Callback):
+    """Warns once of what the targets of a training look like, as soon as that is known.
 
-    def __init__(self, dataset, preprocess_samples):
-        super().__init__(
-            workers=dataset.workers,
-            use_multiprocessing=dataset.use_multiprocessing,
-            max_queue_size=dataset.max_queue_size,
-        )
-        self.dataset = dataset
-        self.preprocess_samples = preprocess_samples
+    Args: seen: such as `keras_dpt.models.targets.LabelsSeen`.
+    """
 
-    def __len__(self):
-        return len(self.dataset)
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
 
-    @property
-    def num_batches(self):
-        return self.dataset.num_batches
+    def on_train_batch_end(self, batch, logs=None):
+        if self.seen is not None:
+            self._warn(self.seen.early_message())
 
-    def __getitem__(self, index):
-        samples = keras.utils.unpack_x_y_sample_weight(self.dataset[index])
-        samples = self.preprocess_samples(*samples)
-        return samples if isinstance(samples, tuple) else (samples,)
+    def on_epoch_end(self, epoch, logs=None):
+        if self.seen is not None:
+            self._warn(self.seen.message())
+        self.seen = None
 
-    def on_epoch_begin(self):
-        self.dataset.on_epoch_begin()
+    def _warn(self, message):
+        if message:
+            self.seen = None
+            warn_of_targets(message)
 
-    def on_epoch_end(self):
-        self.dataset.on_epoch_end()
+
+def warn_of_targets(message):
+    """Warn that training data are probably not what was meant."""
+    warnings.warn(f"In the training data, {message}", DataWarning, stacklevel=4)
+
+
+def with_callback(kwargs, callback):
+    """Arguments of `fit` with one more callback, the first of them."""
+    callbacks = kwargs.get("callbacks") or []
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return kwargs
+    callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    return kwargs | {"callbacks": [callback, *callbacks]}

@@ -6,6 +6,8 @@ import numpy as np
 from keras import ops
 
 from keras_dpt import presets
+from keras_dpt.errors import ImageError
+from keras_dpt.images.pixels import pixel_values
 from keras_dpt.images.resizing import RESIZE_METHODS, resize
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.sizes import checked_size
@@ -18,7 +20,8 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
     The same NumPy code runs eagerly and inside `tf.data`, so both give the same numbers.
 
     Args:
-        image_size: `(height, width)` to aim at, or `None` to leave the size alone.
+        image_size: `(height, width)` to aim at, or one number for both; `None` leaves the size
+            alone.
         keep_aspect_ratio: scale both sides by the one factor, of the two that would reach
             `image_size`, which is closer to 1; else each side by its own.
         multiple_of: sides are rounded to the nearest multiple of this.
@@ -27,9 +30,10 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
             transformers' processor).
         mean, std: pixels, divided by 255, become `(x - mean) / std`. Numbers, or one per channel.
 
-    Inputs: `(H, W, 3)` or `(B, H, W, 3)`, 0 to 255, integer or float.
+    Inputs: `(H, W, 3)` or `(B, H, W, 3)`, 0 to 255, integer or float;
+        `keras_dpt.images.pixels.pixel_values` is the rule.
     Returns: float32 of the same rank.
-    Raises: ValueError: floats that all lie in [0, 1] where 0 to 255 is expected.
+    Raises: ImageError: (a ValueError) other shapes, or values such as floats from 0 to 1.
     Source: isl-org/DPT `dpt/transforms.py`, `Resize` (method "minimal") and `NormalizeImage`.
     """
 
@@ -102,25 +106,42 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
     def call(self, inputs):
         if self._use_tf_workflow():
             return self._call_in_graph(inputs)
-        images = [ops.convert_to_numpy(x) for x in inputs] if _is_list(inputs) else _numpy(inputs)
-        if _is_list(images) or images.ndim == 4:
-            _check_range(images)
+        if isinstance(inputs, list | tuple):
+            images = [self._pixels(_numpy(x)) for x in inputs]
+        else:
+            images = self._pixels(_numpy(inputs))
+        if isinstance(images, list) or images.ndim == 4:
             return ops.convert_to_tensor(np.stack([self.convert(x) for x in images]))
-        _check_range([images])
         return ops.convert_to_tensor(self.convert(images))
 
     def _call_in_graph(self, inputs):
         import tensorflow as tf
 
         def convert(x):
-            _check_range(x if x.ndim == 4 else [x])
+            x = self._pixels(x)
             return np.stack([self.convert(y) for y in x]) if x.ndim == 4 else self.convert(x)
 
         outputs = tf.numpy_function(convert, [inputs], tf.float32)
+        if inputs.shape.rank is None:
+            return outputs
         static = inputs.shape.as_list()
+        check_shape(static)
         size = (None, None) if None in static[-3:-1] else self.target_size(*static[-3:-1])
         outputs.set_shape([*static[:-3], *size, 3])
         return outputs
+
+    def _pixels(self, images):
+        check_shape(images.shape)
+        return pixel_values(images, f"images of shape {images.shape} and dtype {images.dtype}")
+
+    @property
+    def image_size(self):
+        """`(height, width)` to aim at, or `None`; may be set, to one number for both, too."""
+        return keras_hub.layers.ImageConverter.image_size.fget(self)
+
+    @image_size.setter
+    def image_size(self, value):
+        keras_hub.layers.ImageConverter.image_size.fset(self, _size(value))
 
     @classmethod
     def from_preset(cls, preset, **kwargs):
@@ -153,18 +174,38 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         }
 
 
-def _is_list(x):
-    return isinstance(x, list | tuple)
+def check_shape(shape):
+    """Raise an ImageError unless `shape` is `(H, W, 3)` or `(B, H, W, 3)`; `None` is unknown."""
+    shape = tuple(shape)
+    if len(shape) in (3, 4) and shape[-1] in (3, None):
+        return
+    hint = ""
+    if len(shape) in (3, 4):
+        hints = {4: " Leave alpha out: `x[..., :3]`.", 1: " Repeat grey: `np.repeat(x, 3, -1)`."}
+        hint = hints.get(shape[-1], "")
+        if shape[-3] in (1, 3, 4) and not hint:
+            hint = " Move the channels last: `np.moveaxis(x, -3, -1)`."
+    raise ImageError(
+        f"Images must be (height, width, 3) or (batch, height, width, 3). Received: {shape}.{hint}"
+    )
+
+
+def _size(value):
+    """An image size as `(height, width)`, or `None`."""
+    if value is None:
+        return None
+    sides = (value, value) if isinstance(value, int | np.integer) else value
+    if (
+        not isinstance(sides, list | tuple | np.ndarray)
+        or len(sides) != 2
+        or not all(isinstance(side, int | np.integer) and side > 0 for side in sides)
+    ):
+        raise ValueError(
+            "`image_size` must be (height, width) in pixels, one number for both, or None. "
+            f"Received: {value!r}."
+        )
+    return tuple(int(side) for side in sides)
 
 
 def _numpy(x):
     return x if isinstance(x, np.ndarray) else ops.convert_to_numpy(x)
-
-
-def _check_range(images):
-    for image in images:
-        if np.issubdtype(image.dtype, np.floating) and 0 < image.max(initial=0) <= 1:
-            raise ValueError(
-                "Images have to hold pixel values from 0 to 255; received floats between "
-                f"{image.min():.3g} and {image.max():.3g}. Multiply them by 255."
-            )

@@ -27,7 +27,7 @@ class PredictImages:
 
         Args:
             image: path, PIL image, or array `(H, W)`, `(H, W, 3)` or `(H, W, 4)`, 8 or 16 bit or
-                float in [0, 1].
+                float from 0 to 255; `keras_dpt.images.pixels.pixel_values` is the rule.
             **options: what `predict_images` takes beside images.
 
         Returns:

@@ -1,5 +1,9 @@
 """Semantic segmentation: the backbone, a head per class, and the way from a photo to labels."""
 
+import threading
+from contextlib import contextmanager
+from functools import partial
+
 import keras
 import keras_hub
 import numpy as np
@@ -18,18 +22,24 @@ from keras_dpt.maps.label_map import (
 from keras_dpt.metrics.segmentation import MeanIoU, PixelAccuracy
 from keras_dpt.models.arguments import check_arguments
 from keras_dpt.models.backbone import DPTBackbone
+from keras_dpt.models.label_checks import check_labels, checked_labels, class_table
 from keras_dpt.models.labelling import label_pixels, linear_weights, resized_tiles
 from keras_dpt.models.photos import Photos
 from keras_dpt.models.predict import check_images, with_source
 from keras_dpt.models.preprocessor import DPTSegmentationPreprocessor
 from keras_dpt.models.rebuilding import rebuilt
+from keras_dpt.models.targets import LabelsSeen
 from keras_dpt.models.task import DPTTask
 from keras_dpt.models.windows import check_side, windows
+from keras_dpt.ops.labels import class_ids, per_pixel
 from keras_dpt.ops.resize import resize_like
 from keras_dpt.presets import preset_names
 
 # Multi-scale inference of the paper, together with flipping.
 PAPER_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+
+# `model`: which one is taking a training step of its own in this thread.
+_training = threading.local()
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -55,8 +65,9 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
 
     Inputs: `(B, H, W, 3)` float, normalised by the preprocessor; sides multiples of the encoder's
         `required_multiple`; any size on the same model.
-    Returns: logits `(B, H, W, num_classes)` float32. With `training=True` and an auxiliary head, a
-        dict of those, "logits", and of that head's, "auxiliary", `(B, H / 4, W / 4, num_classes)`.
+    Returns: logits `(B, H, W, num_classes)` float32, with `training=True` too, so that the model
+        can be a part of others. The auxiliary head learns in this model's own `fit` and
+        `train_on_batch` only; a training loop of your own asks `both_logits` for it.
         `predict_image` and `predict_images` take photos instead and return `LabelMap`s of the
         photos' sizes.
     Raises: LabelError: (a ValueError) `num_classes` is missing, or names, colours or `ignore_index`
@@ -143,13 +154,36 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             self.auxiliary_head.build(backbone.output["P2"].shape)
 
     def call(self, inputs, training=None, **kwargs):
-        if not (training and self.auxiliary):
-            return super().call(inputs, training=training, **kwargs)
-        pyramid = self.backbone(inputs, training=True)
+        if training and self.auxiliary and getattr(_training, "model", None) is self:
+            return self.both_logits(inputs, training=True)
+        logits = super().call(inputs, training=training, **kwargs)
+        if training and self.auxiliary:
+            # In another model's training the auxiliary head gets gradients of 0, which change
+            # nothing, instead of none, of which Keras would warn.
+            weights = self.auxiliary_head.trainable_variables
+            logits += ops.cast(
+                0.0 * sum(ops.sum(ops.cast(w, "float32")) for w in weights), "float32"
+            )
+        return logits
+
+    def both_logits(self, inputs, training=True):
+        """What both heads predict, for training loops of your own.
+
+        Returns: dict of "logits", `(B, H, W, num_classes)`, and "auxiliary",
+            `(B, H / 4, W / 4, num_classes)`, as `compute_loss` takes it for `y_pred`.
+        """
+        pyramid = self.backbone(inputs, training=training)
         return {
-            "logits": self.head(pyramid["P1"], size_like=inputs, training=True),
-            "auxiliary": self.auxiliary_head(pyramid["P2"], training=True),
+            "logits": self.head(pyramid["P1"], size_like=inputs, training=training),
+            "auxiliary": self.auxiliary_head(pyramid["P2"], training=training),
         }
+
+    def train_step(self, *args, **kwargs):
+        outer, _training.model = getattr(_training, "model", None), self
+        try:
+            return super().train_step(*args, **kwargs)
+        finally:
+            _training.model = outer
 
     def compile(
         self,
@@ -206,6 +240,14 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         }
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if training and self._class_weights is not None:
+            ids = class_ids(y, self.ignore_index)
+            weights = ops.take(
+                ops.convert_to_tensor(self._class_weights), ops.clip(ids, 0, self.num_classes - 1)
+            )
+            if sample_weight is not None:
+                weights = weights * per_pixel(sample_weight, ids)
+            sample_weight = weights
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
@@ -219,10 +261,30 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         y_pred = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def preprocess_samples(self, x, y=None, sample_weight=None):
-        if hasattr(y, "shape"):
-            y = self._checked_labels(y)
-        return super().preprocess_samples(x, y, sample_weight)
+    def targets_seen(self):
+        """What looks at the labels of a training."""
+        return LabelsSeen(self.class_names, self.ignore_index)
+
+    _class_weights = None  # of the training that goes on
+
+    @contextmanager
+    def weighing_classes(self, class_weight):
+        """In this context a pixel's loss is multiplied by its class's weight, in training."""
+        if class_weight is None:
+            yield
+            return
+        self._class_weights = class_table(class_weight, self.num_classes)
+        self.train_function = None  # the weights are part of what is compiled
+        try:
+            yield
+        finally:
+            self._class_weights = None
+            self.train_function = None
+
+    def checked_targets(self, y):
+        is_ours = isinstance(getattr(self, "loss", None), SegmentationLoss)
+        check = partial(check_labels, num_classes=self.num_classes, ignore_index=self.ignore_index)
+        return checked_labels(y, check, is_ours)
 
     def predict_images(self, images, batch_size=4, scales=(1.0,), flip=False, sliding_window=None):
         """Label photos of any sizes; those that get the same input size share batches.
@@ -364,33 +426,6 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
                         total[tile[0], tile[1]] += tile[2]
         total /= len(scales) * (2 if flip else 1)
         return np.log(np.maximum(total, 1e-30, out=total), out=total)
-
-    def _checked_labels(self, y):
-        """The labels `y`, or a `LabelError` if one of them is no class of this model."""
-        if len(y.shape) == 4 and y.shape[-1] not in (1, None):
-            return y  # one number per class, for a loss of the user's own
-        if type(y).__module__.startswith("tensorflow"):
-            import tensorflow as tf
-
-            if not tf.executing_eagerly():
-
-                def check(labels):
-                    self._check_labels(labels)
-                    return labels
-
-                checked = tf.numpy_function(check, [y], y.dtype)
-                checked.set_shape(y.shape)
-                return checked
-        self._check_labels(np.asarray(y) if hasattr(y, "__array__") else ops.convert_to_numpy(y))
-        return y
-
-    def _check_labels(self, labels):
-        wrong = ((labels < 0) | (labels >= self.num_classes)) & (labels != self.ignore_index)
-        if wrong.any():
-            raise LabelError(
-                f"Labels have to be classes from 0 to {self.num_classes - 1}, or "
-                f"{self.ignore_index} where unknown; received {labels[wrong][0]}. Renumber them."
-            )
 
 
 def _softmax(logits):

@@ -1,5 +1,6 @@
 """What all tasks share: `fit`, `evaluate` and `predict` for any data, compiling, saving."""
 
+import types
 from contextlib import contextmanager, nullcontext
 
 import keras
@@ -9,24 +10,33 @@ from keras_dpt.errors import DataError, ImageError, TrainingError
 from keras_dpt.images.masked import refuse_masked
 from keras_dpt.layers.linear import order_as_weights
 from keras_dpt.models.backbone import DPTBackbone
-from keras_dpt.models.fit import (
+from keras_dpt.models.checks import check_alone, check_arrays, check_batch, split_at
+from keras_dpt.models.data import (
     Arrays,
-    CountEpochs,
-    Preprocessed,
-    check_arrays,
-    check_batch,
+    is_arrays,
+    is_iterated,
     is_stream,
+    over_elements,
+    preprocessed,
+    steps_of,
+)
+from keras_dpt.models.fit import (
+    CountEpochs,
+    WarnOfTargets,
+    warn_of_targets,
     weights_kept,
+    with_callback,
 )
 from keras_dpt.models.from_preset import TaskFromPreset
 from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.predict import PredictImages, one_at_a_time
+from keras_dpt.models.samples import Samples
 
 # Task classes by name; see `keras_dpt.models.tasks`, which imports all of this package's.
 TASKS = {}
 
 
-class DPTTask(PredictImages, TaskFromPreset):
+class DPTTask(Samples, PredictImages, TaskFromPreset):
     """Mixin before a keras-hub task class.
 
     A class that sets `task_name` in its own body is registered under that name: presets, the
@@ -42,6 +52,8 @@ class DPTTask(PredictImages, TaskFromPreset):
         postprocess(output, size): the result for one image, from the network's output `(h, w, C)`
             and the image's `(height, width)`.
         default_loss(), default_metrics(): for `compile`.
+        targets_seen(): what looks at the targets of a training, see `keras_dpt.models.targets`.
+        weighing_classes: what `class_weight` of `fit` means.
         describe_output(): what the output means, for people and programs without this package.
         arguments_from(preset), output_of(task_config): what a preset specifies, if it is more than
             the constructor's arguments.
@@ -145,15 +157,22 @@ class DPTTask(PredictImages, TaskFromPreset):
         shuffle=None,
         **kwargs,
     ):
-        """`keras.Model.fit`, preprocessing included, for arrays, `tf.data`, Grain and `PyDataset`s.
+        """`keras.Model.fit`, preprocessing included, for data of every kind that Keras takes.
 
-        keras-hub's own takes `tf.data` and Grain, and arrays, which it never shuffles. This adds
-        `keras.utils.PyDataset`, and shuffles arrays as Keras does.
+        These are arrays, which are shuffled as Keras does, `tf.data`, Grain's datasets,
+        `keras.utils.PyDataset`, PyTorch's `DataLoader` and generators of batches, in any mixture
+        of training and validation data. (keras-hub's own knows the first three only.) Batches are
+        `(images, targets)` or `(images, targets, sample_weight)`.
+
+        Raises: TrainingError, DataError, LabelError, ImageError: data that the model cannot learn
+            from. What is raised inside `tf.data` is wrapped in an error of TensorFlow's.
+        Warns: DataWarning: targets that are probably not what was meant.
         """
         options = {"validation_data": validation_data, "validation_split": validation_split}
+        class_weight = kwargs.pop("class_weight", None)
         if keras.backend.backend() == "tensorflow":
             self._build_optimizer()
-        with weights_kept(self):
+        with weights_kept(self), self.weighing_classes(class_weight):
             return self._fit(x, y, batch_size, sample_weight, shuffle=shuffle, **options, **kwargs)
 
     def make_train_function(self, force=False):
@@ -173,39 +192,79 @@ class DPTTask(PredictImages, TaskFromPreset):
     def _fit(
         self, x, y, batch_size, sample_weight, validation_data, validation_split, shuffle, **kwargs
     ):
-        if is_stream(x) and not isinstance(validation_data, keras.utils.PyDataset):
-            kwargs["shuffle"] = bool(shuffle)  # a stream shuffles itself; Keras warns if told to
-            kwargs |= {"validation_data": validation_data, "validation_split": validation_split}
-            return super().fit(x, y, batch_size, sample_weight, **kwargs)
+        arrays = is_arrays(x)
+        if validation_split and not arrays and validation_data is None:
+            raise TrainingError(
+                f"`validation_split` is for arrays, not for {type(x).__name__}: give "
+                "`validation_data`."
+            )
         if getattr(x, "shuffles_itself", False):
             self._check_target(x.target)
-            callbacks = kwargs.get("callbacks") or []
-            if not isinstance(callbacks, keras.callbacks.CallbackList):
-                callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
-                counter = CountEpochs(x, kwargs.get("initial_epoch", 0))
-                kwargs["callbacks"] = [counter, *callbacks]
+            kwargs = with_callback(kwargs, CountEpochs(x, kwargs.get("initial_epoch", 0)))
             shuffle = bool(shuffle)
-        shuffle = True if shuffle is None else shuffle
-        if not isinstance(x, keras.utils.PyDataset) and not is_stream(x):
-            check_arrays(x, y, sample_weight, "fit")
-            if validation_split and validation_data is None:
-                cut = int(len(x) * (1 - validation_split))
-                data = [(a, a) if a is None else (a[:cut], a[cut:]) for a in (x, y, sample_weight)]
-                (x, y, sample_weight), validation_data = zip(*data, strict=True)
-            x = Arrays((x, y, sample_weight), batch_size, shuffle)
-            y = sample_weight = None
-            shuffle = False  # already done, image by image
+        self._check_iterated(x, validation_data, kwargs)
         if isinstance(validation_data, tuple | list) or hasattr(validation_data, "shape"):
             check_arrays(*keras.utils.unpack_x_y_sample_weight(validation_data), "validation_data")
+        seen = self.targets_seen()
+        if arrays:
+            x, y, sample_weight = self._as_arrays(x, y, sample_weight)
+            check_arrays(x, y, sample_weight, "fit")
+            if validation_split and validation_data is None:
+                cut = split_at(len(x), validation_split)
+                data = [(a, a) if a is None else (a[:cut], a[cut:]) for a in (x, y, sample_weight)]
+                (x, y, sample_weight), validation_data = zip(*data, strict=True)
+            x = Arrays((x, y, sample_weight), batch_size, True if shuffle is None else shuffle)
+            self._look_at_targets(x, seen)
+            y = sample_weight = None
+            shuffle = False  # already done, image by image
+        elif not (getattr(x, "shuffles_itself", False) and self.learns != "labels"):
+            check_alone(y, sample_weight, type(x).__name__, "fit")
+            kwargs = with_callback(kwargs, WarnOfTargets(seen))
+            if not is_stream(x):
+                return self._fit_prepared(x, seen, validation_data, shuffle, batch_size, **kwargs)
+            self.check_stream(x)
+            x = x.map(over_elements(self.watched(seen)))
+        if is_stream(x) and not (
+            isinstance(validation_data, keras.utils.PyDataset) or is_iterated(validation_data)
+        ):
+            kwargs["shuffle"] = bool(shuffle)  # a stream shuffles itself; Keras warns if told to
+            return super().fit(x, None, batch_size, validation_data=validation_data, **kwargs)
+        return self._fit_prepared(x, None, validation_data, shuffle, batch_size, **kwargs)
+
+    def _fit_prepared(self, x, seen, validation_data, shuffle, batch_size, **kwargs):
+        """Keras's own `fit` of data that are preprocessed here."""
+        steps = steps_of(x, kwargs.get("steps_per_epoch"), "steps_per_epoch")
+        validation_steps = steps_of(
+            validation_data, kwargs.get("validation_steps"), "validation_steps"
+        )
+        kwargs |= {"steps_per_epoch": steps, "validation_steps": validation_steps}
+        shuffle = True if shuffle is None else shuffle
         return keras.Model.fit(
             self,
-            self._preprocessed(x),
-            y,
-            sample_weight=sample_weight,
+            self._preprocessed(x, seen=seen),
             validation_data=self._preprocessed(validation_data, batch_size),
-            shuffle=shuffle and not is_stream(x),
+            shuffle=shuffle and isinstance(x, keras.utils.PyDataset),
             **kwargs,
         )
+
+    def _check_iterated(self, x, validation_data, kwargs):
+        """Raise a TrainingError for a generator that would be empty in the second epoch."""
+        if kwargs.get("epochs", 1) - kwargs.get("initial_epoch", 0) < 2:
+            return
+        for data, argument in ((x, "steps_per_epoch"), (validation_data, "validation_steps")):
+            if isinstance(data, types.GeneratorType) and kwargs.get(argument) is None:
+                raise TrainingError(
+                    f"A generator gives its batches once, and nothing tells where an epoch ends: "
+                    f"for several epochs let it go on for ever, and give `{argument}`."
+                )
+
+    def _look_at_targets(self, arrays, seen):
+        """Warn of all targets of a training at once, if something is odd about them."""
+        targets = arrays.arrays[1]
+        for start in range(0, len(targets), 16):
+            seen.add(targets[start : start + 16])
+        if message := seen.message():
+            warn_of_targets(message)
 
     def _check_target(self, target):
         """Raise a DataError for `Batches` of what the model does not learn."""
@@ -215,45 +274,47 @@ class DPTTask(PredictImages, TaskFromPreset):
                 f'target="{target}".'
             )
 
-    def _preprocessed(self, data, batch_size=None):
-        """Training or validation data of any kind as batches that are ready for the network."""
+    def _preprocessed(self, data, batch_size=None, seen=None):
+        """Data of any kind as batches that are ready for the network; `seen` looks at targets."""
         if data is None:
             return None
-        if is_stream(data):
-            return data.map(self.preprocess_samples)
-        if not isinstance(data, keras.utils.PyDataset):
-            data = Arrays(keras.utils.unpack_x_y_sample_weight(data), batch_size)
-        return Preprocessed(data, self.preprocess_samples)
+        if is_arrays(data):
+            data = self._as_arrays(*keras.utils.unpack_x_y_sample_weight(data))
+            data = Arrays(data, batch_size)
+        return preprocessed(data, self.watched(seen, self.preprocess_samples))
 
     def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
         """`keras.Model.evaluate`, preprocessing included, for the data that `fit` takes."""
+        if kwargs.get("_use_cached_eval_dataset"):  # `fit`, whose validation data are ready
+            return keras.Model.evaluate(self, x, y, batch_size, sample_weight, **kwargs)
         with weights_kept(self):
             if is_stream(x):
+                self.check_stream(x)
                 return super().evaluate(x, y, batch_size, sample_weight, **kwargs)
-            if not isinstance(x, keras.utils.PyDataset):
+            if not is_arrays(x):
+                check_alone(y, sample_weight, type(x).__name__, "evaluate")
+            else:
+                x, y, sample_weight = self._as_arrays(x, y, sample_weight)
                 check_arrays(x, y, sample_weight, "evaluate")
                 x = (x, y, sample_weight)
-            elif y is not None or sample_weight is not None:
-                raise TrainingError(
-                    "A `PyDataset` gives its own targets and weights; `evaluate` was given others."
-                )
-            if not isinstance(x, Preprocessed):  # `fit`'s validation data already are
-                x = self._preprocessed(x, batch_size)
-            return keras.Model.evaluate(self, x, **kwargs)
+            kwargs["steps"] = steps_of(x, kwargs.get("steps"), "steps")
+            return keras.Model.evaluate(self, self._preprocessed(x, batch_size), **kwargs)
 
     def predict(self, x=None, batch_size=None, **kwargs):
         """`keras.Model.predict`, preprocessing included, for the data that `fit` takes.
 
         keras-hub's own needs TensorFlow or Grain even for arrays, and knows no `PyDataset`.
         """
-        if is_stream(x):
-            with one_at_a_time(self):
+        with weights_kept(self), one_at_a_time(self):
+            if is_stream(x):
+                self.check_stream(x)
                 return super().predict(x, batch_size, **kwargs)
-        if not isinstance(x, keras.utils.PyDataset):
-            check_batch(x, "predict")
-            refuse_masked(x, "Images", ImageError, "Fill them first: x.filled(0).")
-            x = (x,)
-        with one_at_a_time(self):
+            if is_arrays(x):
+                refuse_masked(x, "Images", ImageError, "Fill them first: x.filled(0).")
+                x, _, _ = self._as_arrays(x, None, None)
+                check_batch(x, "predict")
+                x = (x,)
+            kwargs["steps"] = steps_of(x, kwargs.get("steps"), "steps")
             return keras.Model.predict(self, self._preprocessed(x, batch_size), **kwargs)
 
     def get_compile_config(self):

@@ -28,8 +28,14 @@ class Resume(keras.callbacks.Callback):
     counts as complete when all callbacks are done with it, that is when the next one begins or the
     training ends: killed before, it is trained again, and so compared and logged.
 
+    A training that would begin before the folder's last state is refused, so that a forgotten
+    `initial_epoch` costs no work; a state of more epochs is never deleted.
+
     Args:
         folder: where the states go; made if missing.
+
+    Raises: TrainingError: when `fit` begins, and the folder holds a state that it does not go on
+        from.
 
     Example:
 
@@ -50,6 +56,8 @@ class Resume(keras.callbacks.Callback):
         self.folder = _made(folder)
         self.random_states = None  # as last saved or restored
         self._next = None  # the path of the state that is saved but not complete
+        self.epochs = None  # complete ones of the state that was last saved or restored
+        self._begins = False
 
     def restore(self, model):
         """Give a compiled model the last state.
@@ -71,29 +79,52 @@ class Resume(keras.callbacks.Callback):
                 "of the first run, or begin in another folder."
             ) from error
         self.random_states = _read_random_states(path.with_suffix(".npz"))
+        self.epochs = epochs
         return epochs
 
     def on_train_begin(self, logs=None):
+        if not self._is_restored():
+            self._refuse("the model was not given it")
         # Not sooner: before, Keras may try the model out, and use up random numbers.
         if self.random_states is not None:
             _set_random_states(self.model, self.random_states)
+        self._begins = True
+        self._trained = False
 
     def on_epoch_begin(self, epoch, logs=None):
+        # Only here is it known where `fit` begins.
+        if self._begins:
+            self._begins = False
+            if epoch < max(self._states(), default=0):
+                self._refuse(f"this training begins with initial_epoch={epoch}")
         self._complete()
 
     def on_epoch_end(self, epoch, logs=None):
         self.epochs = epoch + 1
+        self._trained = True
         self._save()
 
     def on_train_end(self, logs=None):
         # Keras has just put averaged weights in the place of the last ones, if there are any.
-        if hasattr(self, "epochs"):
+        if self._trained:
             self._save()
             self._complete()
 
     @property
     def _unfinished(self):
         return self.folder / "unfinished.weights.h5"
+
+    def _is_restored(self):
+        last = max(self._states(), default=0)
+        return not last or (self.epochs is not None and self.epochs >= last)
+
+    def _refuse(self, reason):
+        raise TrainingError(
+            f"{self.folder} holds the state of {max(self._states())} complete epochs, but "
+            f"{reason}. "
+            "Go on with `model.fit(..., initial_epoch=resume.restore(model), callbacks=[resume])`, "
+            "or begin in another folder."
+        )
 
     def _save(self):
         """Write a state that does not count before `_complete`."""
@@ -113,7 +144,7 @@ class Resume(keras.callbacks.Callback):
             return
         os.replace(self._unfinished, path)  # from here on this is the last state
         for epochs, old in self._states().items():
-            if epochs != self.epochs:
+            if epochs < self.epochs:
                 old.unlink()
         for old in self.folder.glob("state_*.weights.npz"):
             if not old.with_suffix(".h5").exists():

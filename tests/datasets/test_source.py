@@ -121,6 +121,23 @@ def test_check_lists_what_is_wrong():
     assert "no pixel" in problems["b"] and "5 x 5" in problems["c"]
 
 
+def test_check_warns_of_masks_of_0_and_255():
+    def masks(values):
+        return Source(
+            "cracks",
+            ["a", "b"],
+            lambda i: (photo(), np.full((12, 16), values[i], "uint8")),
+            "labels",
+            class_names=("wall", "crack"),
+        )
+
+    with pytest.warns(DataWarning, match="cracks: the labels hold only 0 and 255.*mask == 255"):
+        check(masks((0, 255)))
+    with pytest.warns(DataWarning, match=r"no pixel is labelled 1 \(crack\)"):
+        check(masks((0, 0)))
+    assert check(masks((0, 1))) == {}
+
+
 def test_threads_may_share_a_source():
     shared = Source(
         "set", list("abcd"), lambda i: (photo(), np.full((12, 16), i + 1)), "metric_depth"

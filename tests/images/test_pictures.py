@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from keras_dpt.errors import ImageError, KerasDPTError
+from keras_dpt.images.pixels import as_integers
 from keras_dpt.images.reading import find_images, read_image, without_pillow_warnings, write_picture
 from keras_dpt.images.resizing import RESIZE_METHODS, resize
 
@@ -109,7 +110,17 @@ def test_32_bit_modes():
     assert "0..255" in error_of(Image.fromarray(whole + 300))
     unit = np.array([[0, 1], [0.5, 0.25]], np.float32)
     np.testing.assert_allclose(read_image(Image.fromarray(unit))[..., 2], unit * 255)
-    assert "0..1" in error_of(Image.fromarray(unit * 200))
+    assert "must hold 0 to 1. Received: 0 to 200" in error_of(Image.fromarray(unit * 200))
+    assert "must hold 0 to 1" in error_of(Image.fromarray(unit * np.float32("nan")))
+
+
+def test_a_dark_16_bit_image_can_be_passed_on():
+    """What is read can be given to whatever reads images, though all its values are below 1."""
+    dark = read_image(np.array([[0, 3, 200]], np.uint16))
+    assert "Multiply" in error_of(dark)
+    np.testing.assert_array_equal(read_image(as_integers(dark)), dark)
+    bright = read_image(np.array([[7, 255]], np.uint8))
+    assert as_integers(bright) is bright
 
 
 def test_lab_is_refused():
@@ -263,13 +274,13 @@ def test_arrays(photo):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_float_arrays(dtype):
-    image = read_image(np.array([[0, 0.5, 1]], dtype))
+    image = read_image(np.array([[0, 127.5, 255]], dtype))
     assert image.dtype == np.float32
     assert image[0, :, 0].tolist() == [0, 127.5, 255]
 
 
-def test_float_rounding_noise_is_clipped():
-    assert read_image(np.array([[-1e-4, 1 + 1e-4]]))[0, :, 0].tolist() == [0, 255]
+def test_overshoot_of_floats_is_clipped():
+    assert read_image(np.array([[-30.5, 2, 300]]))[0, :, 0].tolist() == [0, 2, 255]
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, ">u2"])
@@ -286,9 +297,10 @@ def test_bool_array():
 @pytest.mark.parametrize(
     "array, says",
     [
-        (np.full((2, 2), 1.5), "uint8 in 0..255, or floats"),
+        (np.full((2, 2), 0.5), "from 0 to 255, as in files. Received: 0.5 to 0.5. Multiply"),
         (np.full((2, 2), -0.5), "-0.5"),
-        (np.full((2, 2), 255.0), "0..1"),
+        (np.array([[-2.1, 2.6]]), "undo any other normalisation"),
+        (np.array([[0.0, 65535.0]]), "uint16, which is scaled"),
         (np.array([[0.5, np.nan]]), "1 of 2 values are NaN"),
         (np.array([[0.5, np.inf]]), "NaN or infinite"),
         (np.full((2, 2), 256), "256"),

@@ -231,7 +231,7 @@ def test_overlay_takes_what_predict_takes(tmp_path):
     photo = np.random.default_rng(0).integers(0, 255, (2, 4, 3), "uint8")
     Image.fromarray(photo).save(tmp_path / "photo.png")
     expected = label_map().overlay(photo)
-    for other in (tmp_path / "photo.png", Image.fromarray(photo), photo.astype("float32") / 255):
+    for other in (tmp_path / "photo.png", Image.fromarray(photo), photo.astype("float32")):
         assert ImageChops.difference(label_map().overlay(other), expected).getbbox() is None
     with raises("The photo is 3x4 (height x width) but the labels 2x4"):
         label_map().overlay(np.zeros((3, 4, 3), "uint8"))

@@ -58,7 +58,7 @@ def model(shared, weights):
 def data():
     """Photos `(4, 48, 80, 3)`, and inverse depth of the size that they are converted to."""
     rng = np.random.default_rng(0)
-    return tiny.photos(4, 48, 80), rng.uniform(1, 9, (4, 32, 64, 1)).astype("float32")
+    return tiny.photos(4, 48, 80), 1 / rng.uniform(1, 9, (4, 32, 64, 1)).astype("float32")
 
 
 @pytest.mark.parametrize(

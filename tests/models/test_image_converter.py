@@ -10,6 +10,7 @@ from keras import ops
 from PIL import Image
 
 from keras_dpt import DPTDepthPreprocessor, DPTImageConverter
+from keras_dpt.errors import ImageError
 
 
 def photo(height, width, seed=0):
@@ -125,15 +126,53 @@ def test_kinds_of_input():
 def test_floats_from_0_to_1_are_refused():
     converter = DPTImageConverter((64, 64))
     for x in (photo(64, 64) / 255, np.stack([photo(64, 64)]).astype("float32") / 255):
-        with pytest.raises(
-            ValueError, match="values from 0 to 255; received floats between 0 and 1"
-        ):
+        with pytest.raises(ImageError, match="must go from 0 to 255.* Received: 0 to 1. Multiply"):
             converter(x)
     dataset = tf.data.Dataset.from_tensors(photo(64, 64) / 255).map(converter)
-    with pytest.raises(tf.errors.OpError, match="values from 0 to 255"):
+    with pytest.raises(tf.errors.OpError, match="must go from 0 to 255"):
         list(dataset)
     black = ops.convert_to_numpy(converter(np.zeros((64, 64, 3), "float32")))
     np.testing.assert_array_equal(black, -1)  # black is black in any range
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((2, 64, 64, 4), "Leave alpha out"),
+        ((64, 64, 1), "Repeat grey"),
+        ((2, 3, 64, 64), "Move the channels last"),
+        ((64, 64), r"Received: \(64, 64\)"),
+    ],
+)
+def test_shapes_that_are_no_images(shape, hint):
+    x = np.full(shape, 9, "uint8")
+    with pytest.raises(ImageError, match=f"height, width, 3.*{hint}"):
+        DPTImageConverter((64, 64))(x)
+    # TensorFlow puts its own error around what is raised in a pipeline.
+    with pytest.raises(Exception, match=f"(?s)height, width, 3.*{hint}"):
+        tf.data.Dataset.from_tensors(x).map(DPTImageConverter((64, 64)))
+
+
+def test_values_follow_the_rule_of_files():
+    converter = DPTImageConverter(None)
+    x = photo(64, 64)
+    expected = ops.convert_to_numpy(converter(x))
+    for other in (x.astype("int64"), x.astype("float32"), x.astype("uint16") * 257):
+        np.testing.assert_allclose(ops.convert_to_numpy(converter(other)), expected, atol=1e-6)
+    x = x.astype("float32")
+    x[3, 3] = np.nan
+    with pytest.raises(ImageError, match="3 of 12288 values are NaN"):
+        converter(x)
+
+
+def test_a_size_of_one_number():
+    converter = DPTImageConverter(96)
+    assert converter.image_size == (96, 96)
+    converter.image_size = 128
+    assert converter.get_config()["image_size"] == (128, 128)
+    for wrong in ((1, 2, 3), 0, "128", (64, None), 64.5):
+        with pytest.raises(ValueError, match="`image_size` must be .height, width"):
+            converter.image_size = wrong
 
 
 def test_unknown_resize():

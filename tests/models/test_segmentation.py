@@ -135,12 +135,12 @@ def test_options_that_do_not_go_together(shared, options, message):
 @pytest.mark.compiles_long
 def test_two_maps_while_it_learns_one_after(model):
     x = ops.convert_to_tensor(tiny.images(2, 64, 96))
-    outputs = model(x, training=True)
+    outputs = model.both_logits(x)
     assert {name: tuple(y.shape) for name, y in outputs.items()} == {
         "logits": (2, 64, 96, 3),
         "auxiliary": (2, 16, 24, 3),
     }
-    assert tuple(model(x).shape) == (2, 64, 96, 3)
+    assert tuple(model(x).shape) == tuple(model(x, training=True).shape) == (2, 64, 96, 3)
     assert model.output.shape == (None, None, None, 3)
 
 
@@ -149,7 +149,7 @@ def test_it_looks_at_the_penultimate_fusion(model):
     x = ops.convert_to_tensor(tiny.images(2, 64, 64))
     model.auxiliary_head.drop.rate = 0.0
     try:
-        outputs = model(x, training=True)
+        outputs = model.both_logits(x)
         expected = model.auxiliary_head(model.backbone(x, training=True)["P2"], training=True)
         np.testing.assert_allclose(arrays(outputs["auxiliary"]), arrays(expected), atol=1e-4)
     finally:
@@ -173,13 +173,65 @@ def test_without_it_nothing_of_it_is_there():
     assert tuple(model(tiny.images(1, 32, 32), training=True).shape) == (1, 32, 32, 3)
 
 
+def weights_moved(model, step):
+    """For each head, whether `step()` changes any of its kernels."""
+    heads = {"main": model.head, "auxiliary": model.auxiliary_head}
+    before = {name: head.get_weights() for name, head in heads.items()}
+    step()
+    return {
+        name: any(
+            np.any(a != b) and "moving_" not in w.path
+            for w, a, b in zip(head.weights, before[name], head.get_weights(), strict=True)
+        )
+        for name, head in heads.items()
+    }
+
+
+def around(model, kind):
+    """Another model around `model`."""
+    inputs = keras.Input((32, 32, 3))
+    if kind == "functional":
+        return keras.Model(inputs, model(inputs))
+    if kind == "sequential":
+        return keras.Sequential([inputs, keras.layers.RandomFlip(), model])
+
+    class Around(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def call(self, x, training=None):
+            return self.inner(x, training=training)
+
+    return Around()
+
+
+@pytest.mark.compiles_long
+@pytest.mark.parametrize("kind", ["functional", "sequential", "subclass"])
+def test_inside_another_model_the_main_head_learns(kind):
+    """The auxiliary logits are the model's own affair; others get the ones of full size."""
+    model = network(dropout=0.0, preprocessor=None)
+    outer = around(model, kind)
+    x, y = tiny.images(2, 32, 32), np.random.default_rng(0).integers(0, 3, (2, 32, 32))
+    assert tuple(outer(ops.convert_to_tensor(x), training=True).shape) == (2, 32, 32, 3)
+    outer.compile(keras.optimizers.SGD(0.1), SegmentationLoss())
+    moved = weights_moved(model, lambda: outer.fit(x, y, batch_size=2, verbose=0))
+    assert moved == {"main": True, "auxiliary": False}
+
+
+@pytest.mark.compiles_long
+def test_in_its_own_training_both_heads_learn(model, data):
+    moved = weights_moved(model, lambda: model.fit(*data, batch_size=4, verbose=0))
+    assert moved == {"main": True, "auxiliary": True}
+
+
 @pytest.mark.compiles_long
 @pytest.mark.parametrize("weight", [0.2, 0.7])
 def test_its_loss_is_added(weight):
     model = network(dropout=0.0, auxiliary_weight=weight)
     x, y = tiny.images(2, 32, 64), np.random.default_rng(0).integers(0, 3, (2, 32, 64))
     y[0, :9] = 255
-    outputs = model(ops.convert_to_tensor(x), training=True)
+    outputs = model.both_logits(ops.convert_to_tensor(x))
     loss = SegmentationLoss()
     # The small logits are resized to the labels by the loss itself.
     expected = loss(y, outputs["logits"]) + weight * loss(y, outputs["auxiliary"])
@@ -196,7 +248,7 @@ def test_its_loss_is_added(weight):
 def test_regularisation_counts_once():
     model = network(dropout=0.0)
     x, y = tiny.images(2, 32, 64), np.random.default_rng(0).integers(0, 3, (2, 32, 64))
-    outputs = model(ops.convert_to_tensor(x), training=True)
+    outputs = model.both_logits(ops.convert_to_tensor(x))
     before = number(model.compute_loss(x, ops.convert_to_tensor(y), outputs))
     model.head.conv2.kernel_regularizer = keras.regularizers.L2(0.5)
     model.head.conv2.kernel.regularizer = model.head.conv2.kernel_regularizer

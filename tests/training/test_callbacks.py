@@ -110,6 +110,33 @@ def test_a_state_of_another_model_is_refused(tmp_path):
         Resume(tmp_path).restore(other)
 
 
+@pytest.mark.parametrize("restores", [False, True])
+def test_a_forgotten_initial_epoch_costs_no_work(restores, tmp_path):
+    run(tmp_path, 3)
+    files = {path.name: path.read_bytes() for path in tmp_path.glob("state_*")}
+    model, resume = compiled(seed=1), Resume(tmp_path)
+    if restores:
+        assert resume.restore(model) == 3
+    weights = model.get_weights()
+    with pytest.raises(TrainingError, match="state of 3 .*resume.restore"):
+        model.fit(Numbered(), epochs=4, verbose=0, callbacks=[resume])
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("state_*")} == files
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(after, before)
+    # Nor does it help to name the epoch with other weights.
+    if not restores:
+        with pytest.raises(TrainingError, match="the model was not given it"):
+            model.fit(Numbered(), epochs=4, initial_epoch=3, verbose=0, callbacks=[resume])
+
+
+def test_fit_may_go_on_with_the_same_callback(tmp_path):
+    model, resume = compiled(), Resume(tmp_path)
+    model.compile("adam", "mse")  # Keras on JAX can't fit twice with averaged weights
+    model.fit(Numbered(), epochs=2, verbose=0, callbacks=[resume])
+    model.fit(Numbered(), epochs=3, initial_epoch=2, verbose=0, callbacks=[resume])
+    assert [path.name for path in tmp_path.glob("*.h5")] == ["state_00003.weights.h5"]
+
+
 def test_best_weights_are_kept_across_runs(tmp_path):
     model = compiled()
 
