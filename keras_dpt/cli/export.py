@@ -47,13 +47,15 @@ def add_parser(commands, common):
 
 
 def _run(args):
+    from keras_dpt import presets
     from keras_dpt.export import export_model
     from keras_dpt.export.exporter import check_request
     from keras_dpt.models.tasks import load_task
 
-    check_request(
-        args.output, args.format, args.image_size, args.batch
-    )  # before weights are fetched
+    named = args.preset in presets.preset_names()
+    multiple = presets.read_preset(args.preset)["image"]["multiple_of"] if named else None
+    # Before weights are fetched.
+    check_request(args.output, args.format, args.image_size, args.batch, multiple)
     about = export_model(
         load_task(args.preset),
         args.output,

@@ -52,7 +52,7 @@ def prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif getattr(stream, "errors", None) in ("strict", "surrogateescape"):
             with suppress(AttributeError):  # something else than a text stream
-                stream.reconfigure(errors="keras_dpt.plain")
+                stream.reconfigure(errors="keras_dpt_plain")
 
 
 def silence_broken_streams() -> None:
@@ -71,4 +71,4 @@ def _plain(error):
     return "".join(_PLAIN.get(character, "?") for character in text), error.end
 
 
-codecs.register_error("keras_dpt.plain", _plain)
+codecs.register_error("keras_dpt_plain", _plain)

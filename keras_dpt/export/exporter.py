@@ -62,10 +62,10 @@ def export_model(
     return about
 
 
-def check_request(path, format, image_size=None, batch_size=None):
+def check_request(path, format, image_size=None, batch_size=None, multiple=None):
     """Raise `ExportError` for what `export_model` cannot do, before a model is even loaded.
 
-    Args: as those of `export_model`.
+    Args: as those of `export_model`; multiple: what sides must be multiples of, if it is known.
     Returns: the `Format`.
     """
     form = find_format(format)
@@ -74,6 +74,8 @@ def check_request(path, format, image_size=None, batch_size=None):
     check_path(form, Path(path))
     if image_size is not None:
         _check_size(image_size)
+        if multiple is not None:
+            _check_sides(image_size, multiple)
     if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
         raise ExportError(f"`batch_size` has to be a number from 1, or None; got {batch_size!r}.")
     needed = (form.runtime, *PAIRS[backend, form.name].packages)

@@ -134,15 +134,6 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         check_shape(images.shape)
         return pixel_values(images, f"images of shape {images.shape} and dtype {images.dtype}")
 
-    @property
-    def image_size(self):
-        """`(height, width)` to aim at, or `None`; may be set, to one number for both, too."""
-        return keras_hub.layers.ImageConverter.image_size.fget(self)
-
-    @image_size.setter
-    def image_size(self, value):
-        keras_hub.layers.ImageConverter.image_size.fset(self, _size(value))
-
     @classmethod
     def from_preset(cls, preset, **kwargs):
         """The converter of a preset: one of ours by name, without network, or any keras-hub preset.
@@ -188,23 +179,6 @@ def check_shape(shape):
     raise ImageError(
         f"Images must be (height, width, 3) or (batch, height, width, 3). Received: {shape}.{hint}"
     )
-
-
-def _size(value):
-    """An image size as `(height, width)`, or `None`."""
-    if value is None:
-        return None
-    sides = (value, value) if isinstance(value, int | np.integer) else value
-    if (
-        not isinstance(sides, list | tuple | np.ndarray)
-        or len(sides) != 2
-        or not all(isinstance(side, int | np.integer) and side > 0 for side in sides)
-    ):
-        raise ValueError(
-            "`image_size` must be (height, width) in pixels, one number for both, or None. "
-            f"Received: {value!r}."
-        )
-    return tuple(int(side) for side in sides)
 
 
 def _numpy(x):

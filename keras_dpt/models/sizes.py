@@ -4,23 +4,21 @@ import numbers
 
 
 def checked_size(size):
-    """`(height, width)` as a tuple of `int`s; `None` stays as it is.
+    """`(height, width)` as a tuple of `int`s; one number is for both, `None` stays as it is.
 
-    Raises: ValueError: anything else than two whole numbers above 0.
+    Raises: ValueError: anything else than one or two whole numbers above 0.
     """
     if size is None:
         return None
     values = tuple(size) if isinstance(size, list | tuple) or hasattr(size, "__len__") else (size,)
     whole = all(isinstance(v, numbers.Integral) and not isinstance(v, bool) for v in values)
-    if len(values) == 2 and whole and min(values) > 0:
-        return tuple(int(value) for value in values)
+    if len(values) in (1, 2) and whole and min(values) > 0:
+        return int(values[0]), int(values[-1])
     hint = ""
-    if len(values) == 1 and whole and min(values) > 0:
-        hint = f" For square images: ({values[0]}, {values[0]})."
-    elif len(values) == 3 and values[-1] == 3:
+    if len(values) == 3 and values[-1] == 3:
         hint = " Leave out the channels."
     raise ValueError(
-        "`image_size` has to be (height, width), two whole numbers above 0. "
+        "`image_size` must be (height, width), one or two whole numbers above 0. "
         f"Received: {size!r}.{hint}"
     )
 

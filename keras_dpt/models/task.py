@@ -110,6 +110,22 @@ class DPTTask(Samples, PredictImages, TaskFromPreset):
         """The metrics that `compile` takes by default: a list."""
         return []
 
+    def targets_seen(self):
+        """What looks at the targets of a training, see `keras_dpt.models.targets`; or `None`."""
+        return None
+
+    def weighing_classes(self, class_weight):
+        """A context in which `class_weight` of `fit` holds.
+
+        Raises: TrainingError: the task's targets are not classes.
+        """
+        if class_weight is not None:
+            raise TrainingError(
+                f"`class_weight` is for classes, and {type(self).__name__} has none. Use "
+                "`sample_weight`."
+            )
+        return nullcontext()
+
     def describe_output(self):
         """What the numbers of the output mean, as a dict of types that JSON has.
 
@@ -219,7 +235,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset):
             shuffle = False  # already done, image by image
         elif not (getattr(x, "shuffles_itself", False) and self.learns != "labels"):
             check_alone(y, sample_weight, type(x).__name__, "fit")
-            kwargs = with_callback(kwargs, WarnOfTargets(seen))
+            kwargs = with_callback(kwargs, WarnOfTargets(seen)) if seen else kwargs
             if not is_stream(x):
                 return self._fit_prepared(x, seen, validation_data, shuffle, batch_size, **kwargs)
             self.check_stream(x)
@@ -261,6 +277,8 @@ class DPTTask(Samples, PredictImages, TaskFromPreset):
     def _look_at_targets(self, arrays, seen):
         """Warn of all targets of a training at once, if something is odd about them."""
         targets = arrays.arrays[1]
+        if seen is None:
+            return
         for start in range(0, len(targets), 16):
             seen.add(targets[start : start + 16])
         if message := seen.message():

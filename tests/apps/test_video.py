@@ -371,5 +371,5 @@ def test_an_interrupted_command_leaves_nothing(grey, clip, tmp_path, monkeypatch
 
 def test_a_missing_package_names_the_extra(clip, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(VideoError, match=r"keras-dpt\[video\]"):
+    with pytest.raises(VideoError, match=r"pip install .*\[video\]"):
         Video(clip)

@@ -49,7 +49,6 @@ def test_sizes_that_contradict_each_other():
 @pytest.mark.parametrize(
     ("size", "hint"),
     [
-        (128, r"128\. For square images: \(128, 128\)"),
         ((64, 64, 3), "Leave out the channels"),
         ((0, 64), r"\(0, 64\)"),
         ((64.0, 64), r"\(64.0, 64\)"),
@@ -58,7 +57,7 @@ def test_sizes_that_contradict_each_other():
     ],
 )
 def test_sizes_that_are_none(size, hint):
-    with pytest.raises(ValueError, match=f"two whole numbers above 0. Received: .*{hint}"):
+    with pytest.raises(ValueError, match=hint):
         tiny.preprocessor().image_size = size
     with pytest.raises(ValueError, match="two whole numbers"):
         keras_dpt.DPTImageConverter(size)

@@ -113,6 +113,7 @@ def test_what_makes_no_sense_is_refused(model, outputs):
         to_metric(metric, source(outputs))
 
 
+@pytest.mark.filterwarnings("ignore::keras_dpt.errors.DataWarning")  # the source suspects it, too
 def test_millimetres_are_refused_before_any_work(model, outputs):
     depths = [np.rint(1000 / (0.02 * x + 0.2)) for x in outputs]
     with pytest.raises(TrainingError, match="Depth of the data: did you mean metres"):

@@ -133,6 +133,7 @@ def test_the_last_epoch_is_validated(every, validated, monkeypatch):
     monkeypatch.setattr("keras_dpt.training.stages.forget_compiled", lambda model: None)
     model, resume, data = mock.MagicMock(), mock.MagicMock(), mock.MagicMock()
     resume.restore.return_value = 0
+    model.backbone.image_encoder.required_multiple = 16
     fit_in_stages(
         model, data, [((32, 32), 0.5), ((64, 64), 1.0)], 4, [resume], validation_freq=every
     )
