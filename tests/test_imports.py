@@ -125,11 +125,12 @@ def test_torch_is_for_files_and_for_what_keras_lacks():
     training = {"keras_dpt.training.callbacks", "keras_dpt.training.distribution"}
     files = {"keras_dpt.weights.readers", "keras_dpt.export.torch_onnx"}
     speed = {
-        "keras_dpt.layers.linear",
-        "keras_dpt.layers.resnet_v2",
         "keras_dpt.ops.attention",
         "keras_dpt.ops.convolution",
         "keras_dpt.ops.in_place",
+        "keras_dpt.ops.memory_order",
+        "keras_dpt.ops.standardize",
+        "keras_dpt.ops.torch_linear",
     }
     assert users == files | speed | training
 

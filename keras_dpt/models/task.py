@@ -8,7 +8,6 @@ import keras_hub
 
 from keras_dpt.errors import DataError, ImageError, TrainingError
 from keras_dpt.images.masked import refuse_masked
-from keras_dpt.layers.linear import order_as_weights
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.checks import check_alone, check_arrays, check_batch, split_at
 from keras_dpt.models.data import (
@@ -31,6 +30,7 @@ from keras_dpt.models.from_preset import TaskFromPreset
 from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.predict import PredictImages, one_at_a_time
 from keras_dpt.models.samples import Samples
+from keras_dpt.ops.memory_order import order_as_weights
 
 # Task classes by name; see `keras_dpt.models.tasks`, which imports all of this package's.
 TASKS = {}

@@ -5,6 +5,8 @@ import functools
 import keras
 from keras import ops
 
+from keras_dpt.ops import processor
+from keras_dpt.ops.processor import computes_on_processor
 from keras_dpt.ops.product import matmul
 
 _BAND = 8  # rows at once; more do not fit the processor's cache
@@ -157,3 +159,16 @@ def _torch_function():
             )
 
     return Convolution
+
+
+def learns_slowly(inputs):
+    """Whether the gradient of a convolution's kernel is slow here.
+
+    So it is on processors: in XLA always, in TensorFlow and oneDNN for float32 with AVX2 alone.
+    """
+    dtype, backend = keras.backend.standardize_dtype(inputs.dtype), keras.config.backend()
+    if backend == "jax":
+        return dtype in ("float32", "bfloat16") and computes_on_processor()
+    if dtype != "float32" or not processor.has_avx2_alone():
+        return False
+    return inputs.device.type == "cpu" if backend == "torch" else computes_on_processor()

@@ -5,7 +5,9 @@ from contracts import differentiable, weight_gradients
 from keras import ops
 
 from keras_dpt.layers import linear
-from keras_dpt.ops import convolution
+from keras_dpt.ops import convolution, torch_linear
+from keras_dpt.ops import processor as cpu
+from keras_dpt.ops.convolution import learns_slowly
 
 CONVOLUTIONS = [
     {"kernel_size": 3, "padding": "same"},
@@ -62,7 +64,7 @@ def test_training_has_the_gradients_of_keras(size, shape, monkeypatch):
         calls.append(args)
         return convolution.convolve_to_learn(*args)
 
-    monkeypatch.setattr(linear, "_learns_slowly", lambda inputs: True)
+    monkeypatch.setattr(linear, "learns_slowly", lambda inputs: True)
     monkeypatch.setattr(linear, "convolve_to_learn", convolve_to_learn)
     options = {"filters": 6, "kernel_size": size, "padding": "same"}
     for training in (False, True):
@@ -88,10 +90,10 @@ def test_transposed_convolution_is_that_of_keras(options):
     [("AuthenticAMD avx2", True), ("GenuineIntel avx2 avx512f", False), ("Apple M4", False)],
 )
 def test_where_the_gradient_of_a_kernel_is_slow(processor, slow, monkeypatch):
-    monkeypatch.setattr(linear.processor, "description", lambda: processor)
+    monkeypatch.setattr(cpu, "description", lambda: processor)
     x = ops.convert_to_tensor(maps(1, 2))
-    assert linear._learns_slowly(x) == (slow or keras.config.backend() == "jax")
-    in_half = linear._learns_slowly(ops.cast(x, "bfloat16"))
+    assert learns_slowly(x) == (slow or keras.config.backend() == "jax")
+    in_half = learns_slowly(ops.cast(x, "bfloat16"))
     assert in_half == (keras.config.backend() == "jax")
 
 
@@ -133,7 +135,7 @@ def test_depthwise_convolution_rounds_once(dtype):
 def test_dense_is_that_of_keras(shape, slow, monkeypatch):
     if keras.config.backend() != "torch" and slow:
         pytest.skip("only PyTorch's depends on the processor")
-    monkeypatch.setattr(linear, "_mkl_is_slow", lambda: slow)
+    monkeypatch.setattr(torch_linear, "_mkl_is_slow", lambda: slow)
     options = {"units": 3, "activation": "tanh"}
     assert_equal_twins(linear.Dense(**options), keras.layers.Dense(**options), maps(*shape))
 
@@ -152,7 +154,7 @@ def sum_of_squares(x):
 
 @pytest.mark.parametrize("slow", [True, False])
 def test_dense_has_the_weight_gradients_of_keras(slow, monkeypatch):
-    monkeypatch.setattr(linear, "_mkl_is_slow", lambda: slow)
+    monkeypatch.setattr(torch_linear, "_mkl_is_slow", lambda: slow)
     x = maps(2, 5, 4)
     layers = twins(linear.Dense(3), keras.layers.Dense(3), shape=x.shape)
     found, expected = (weight_gradients(layer, sum_of_squares, [x]) for layer in layers)
@@ -163,8 +165,8 @@ def test_dense_has_the_weight_gradients_of_keras(slow, monkeypatch):
 @pytest.mark.parametrize("slow", [True, False])
 @pytest.mark.parametrize("dtype", ["bfloat16", "mixed_bfloat16", "float16"])
 def test_dense_in_half_precision(dtype, slow, monkeypatch):
-    monkeypatch.setattr(linear, "_mkl_is_slow", lambda: slow)
-    monkeypatch.setattr(linear.processor, "description", lambda: "avx512_bf16" if slow else "")
+    monkeypatch.setattr(torch_linear, "_mkl_is_slow", lambda: slow)
+    monkeypatch.setattr(cpu, "description", lambda: "avx512_bf16" if slow else "")
     x = maps(2, 5, 64)
     layers = twins(*(linear.Dense(48, dtype=d) for d in (dtype, "float32")), shape=x.shape)
     step = 2**-11 if dtype == "float16" else 2**-8
