@@ -6,6 +6,7 @@ Invalid pixels are replaced *before* any arithmetic: their values reach neither 
 import keras
 from keras import ops
 
+from keras_dpt.ops.alignment import aligned
 from keras_dpt.ops.labels import is_per_image, per_pixel
 
 
@@ -267,22 +268,9 @@ def _normalize(x, valid):
 
 def _aligned(prediction, target, valid):
     """The prediction times a scale plus a shift, nearest to the target in squares; 0 elsewhere."""
-    flat, flat_target, flat_valid = _flat(prediction), _flat(target), _flat(valid)
-    count = _at_least_one(_count(flat_valid))
-
-    def centred(x):
-        mean = ops.sum(ops.where(flat_valid, x, 0.0), axis=1, keepdims=True) / count[:, None]
-        return mean, ops.where(flat_valid, x - mean, 0.0)
-
-    _, deviation = centred(flat)
-    target_mean, target_deviation = centred(flat_target)
-    variance = ops.sum(deviation**2, axis=1, keepdims=True) / count[:, None]
-    covariance = ops.sum(deviation * target_deviation, axis=1, keepdims=True) / count[:, None]
-    # A constant map fits with any scale: it gets none.
-    varies = variance > 1e-12
-    scale = ops.where(varies, covariance / ops.where(varies, variance, 1.0), 0.0)
-    aligned = ops.where(flat_valid, scale * deviation + target_mean, 0.0)
-    return ops.reshape(aligned, ops.shape(prediction))
+    flat_valid = _flat(valid)
+    values = aligned(_flat(prediction), _flat(target), flat_valid)
+    return ops.reshape(ops.where(flat_valid, values, 0.0), ops.shape(prediction))
 
 
 def _gradients(residual, valid, scales):

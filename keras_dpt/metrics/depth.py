@@ -19,6 +19,7 @@ import keras
 from keras import ops
 
 from keras_dpt.errors import DepthError
+from keras_dpt.ops.alignment import aligned
 from keras_dpt.ops.labels import is_per_image, per_pixel
 
 _LARGEST = 3e38  # infinity is not below it
@@ -87,7 +88,7 @@ class DepthMetric(_Mean):
     def _as_depth(self, truth, prediction, valid):
         """Metres of both, clipped to the range; 1 where not valid."""
         if self.aligned:
-            prediction = _aligned(truth, prediction, valid)
+            prediction = aligned(prediction, truth, valid)
             farthest = ops.min(ops.where(valid, truth, _LARGEST), axis=1, keepdims=True)
             lowest = 1 / self.max_depth if self.max_depth else farthest
             prediction = 1 / ops.where(valid, ops.maximum(prediction, lowest), 1.0)
@@ -294,29 +295,6 @@ def _valid(truth, sample_weight):
         else:
             valid = ops.logical_and(valid, per_pixel(given, truth) > 0)
     return _flat(valid), weight
-
-
-def _aligned(truth, prediction, valid):
-    """Scale and shift each row of `(B, N)` onto the truth; a constant becomes the truth's mean."""
-    count = ops.maximum(ops.sum(ops.cast(valid, "float32"), axis=1, keepdims=True), 1.0)
-
-    def centred(x):
-        mean = ops.sum(ops.where(valid, x, 0.0), axis=1, keepdims=True) / count
-        return mean, ops.where(valid, x - mean, 0.0)
-
-    # Onto about 1 first, so that float32 neither loses nor overflows squares.
-    size = ops.max(ops.abs(ops.where(valid, prediction, 0.0)), axis=1, keepdims=True)
-    prediction = prediction / ops.where(size > 0, size, 1.0)
-    _, x = centred(prediction)
-    y_mean, y = centred(truth)
-    spread = ops.sum(x * x, axis=1, keepdims=True)
-    # Below the rounding of float32 a spread is that of a constant.
-    scale = ops.where(
-        spread > 1e-12 * count,
-        ops.sum(x * y, axis=1, keepdims=True) / ops.maximum(spread, 1e-30),
-        0.0,
-    )
-    return scale * x + y_mean
 
 
 def _log_ratio(truth, prediction):
