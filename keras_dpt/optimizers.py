@@ -1,4 +1,4 @@
-"""Learning rates by weight: rules on the paths of weights, each with a rate of its own."""
+"""Learning rates by weight: one per part of a network, or rules on the paths of weights."""
 
 import re
 
@@ -6,16 +6,17 @@ import keras
 
 from keras_dpt.errors import TrainingError
 
-# Paths of DPT's decoder and heads; what precedes them in a network is its encoder, whichever it is.
-DECODER = r"^(read|reassemble|fusion|fusion_input)_\d/|_head/"
+# The groups of a DPT's weights: the variables of `backbone.image_encoder`, those of LoRA adapters
+# wherever they are, and all others. The order is that of the optimizer's saved state.
+GROUPS = ("decoder", "encoder", "adapters")
 
-# The paper's, for depth: the encoder comes pretrained and moves slowly, the decoder starts anew.
-DEPTH_RATES = {DECODER: 1e-4, ".": 1e-5}
+# The paper's, for depth: the encoder is pretrained and moves slowly, the decoder starts untrained.
+DEPTH_RATES = {"encoder": 1e-5, "decoder": 1e-4}
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class OptimizersByPath:
-    """Says which optimizer moves a weight; what `keras.optimizers.MultiOptimizer` takes.
+    """Maps weights to optimizers by their paths; what `keras.optimizers.MultiOptimizer` takes.
 
     Args:
         rules: `{pattern: optimizer}`. A weight belongs to the first pattern, a regular expression,
@@ -29,6 +30,11 @@ class OptimizersByPath:
         """All optimizers; by this name `MultiOptimizer` asks for them."""
         return self.rules.values()
 
+    @property
+    def base(self):
+        """The pattern whose rate counts as the whole optimizer's: the last, most general one."""
+        return list(self.rules)[-1]
+
     def __call__(self, variable):
         """The optimizer of a weight; TrainingError if no pattern is found in its path."""
         return self.rules[matching_rule(self.rules, variable.path)]
@@ -39,6 +45,159 @@ class OptimizersByPath:
     @classmethod
     def from_config(cls, config):
         return cls(keras.saving.deserialize_keras_object(config["rules"]))
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class OptimizersByGroup(OptimizersByPath):
+    """Maps the weights of a DPT to optimizers by the part of the network that they belong to.
+
+    A weight is in the group "encoder" if it is one of `encoder`'s variables, whatever its name. In
+    a clone of the model, which is no DPT for Keras, it is one of the same path.
+
+    Args:
+        rules: `{group: optimizer}`, of the groups "decoder", "encoder" and "adapters".
+        encoder_paths: paths of the encoder's variables, for models that cannot tell their encoder.
+
+    Attributes:
+        encoder: the model's `backbone.image_encoder`; `compile` sets it.
+    """
+
+    encoder = None
+
+    def __init__(self, rules, encoder_paths=()):
+        super().__init__(rules)
+        self.encoder_paths = frozenset(encoder_paths)
+
+    @property
+    def base(self):
+        return "decoder" if "decoder" in self.rules else super().base
+
+    def group(self, variable):
+        """The name of a weight's group."""
+        if self.encoder is None and not self.encoder_paths:
+            raise TrainingError(
+                f"Groups {', '.join(self.rules)}: which weights are whose is known to DPTDepth and "
+                "DPTSegmentation only. Pass the optimizer to their `compile`, or use rules by path."
+            )
+        if variable.name.startswith("lora_"):  # Keras's name for all of them
+            return "adapters"
+        if self.encoder is None:
+            return "encoder" if variable.path in self.encoder_paths else "decoder"
+        return "encoder" if any(v is variable for v in self.encoder.variables) else "decoder"
+
+    def get_config(self):
+        paths = self.encoder_paths
+        if self.encoder is not None:
+            paths = {variable.path for variable in self.encoder.variables}
+        return super().get_config() | {"encoder_paths": sorted(paths)}
+
+    @classmethod
+    def from_config(cls, config):
+        rules = keras.saving.deserialize_keras_object(config["rules"])
+        return cls(rules, config["encoder_paths"])
+
+    def __call__(self, variable):
+        """The optimizer of a weight; TrainingError if its group has none."""
+        group = self.group(variable)
+        if group not in self.rules:
+            raise TrainingError(
+                f"No learning rate for the weight {variable.path} of the group {group!r}. Received "
+                f"rates for {', '.join(map(repr, self.rules))} only. Add one, or freeze the group."
+            )
+        return self.rules[group]
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class OptimizerWithRates(keras.optimizers.MultiOptimizer):
+    """An optimizer in which groups of weights learn at different rates.
+
+    It is made of one optimizer per group, named like the group, in `optimizers`; callbacks log
+    `learning_rate_encoder`, `learning_rate_decoder` and so on. Groups none of whose weights is
+    trained are left out once training begins.
+
+    Args:
+        optimizer_map: an `OptimizersByGroup` or `OptimizersByPath`.
+        loss_scale_factor, name: as in `keras.optimizers.MultiOptimizer`.
+    """
+
+    def __init__(self, optimizer_map, loss_scale_factor=None, name="optimizer_with_rates"):
+        super().__init__(optimizer_map, loss_scale_factor, name)
+        self.by_weight = optimizer_map
+        self.ratios = None  # of each group's rate to the base's, while that is not 0
+        self.trained = None  # ids of the weights that it was built for
+
+    def group(self, name):
+        """The optimizer of a group, or of a rule's pattern."""
+        return self.by_weight.rules[name]
+
+    @property
+    def learning_rate(self):
+        """The decoder's rate; with rules by path, the last rule's.
+
+        Setting it multiplies the rates of all groups by the same factor. For the rate of one, set
+        `group("encoder").learning_rate`.
+        """
+        return self.group(self.by_weight.base).learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        if callable(value):
+            raise TrainingError(
+                f"Several groups cannot share one schedule. Received: {value!r}. Set a number, or "
+                "a schedule for each group when compiling: "
+                'learning_rate={"encoder": schedule, "decoder": schedule}.'
+            )
+        rates = {name: x.get_config()["learning_rate"] for name, x in self.by_weight.rules.items()}
+        if scheduled := [name for name, rate in rates.items() if not isinstance(rate, float)]:
+            raise TypeError(  # as Keras's own
+                f"The rate of {', '.join(map(repr, scheduled))} is a schedule and cannot be set to "
+                f"{value}. Use a number when compiling if it must be settable."
+            )
+        if base := rates[self.by_weight.base]:
+            self.ratios = {name: rate / base for name, rate in rates.items()}
+        elif self.ratios is None:
+            raise TrainingError(
+                f"The rate {self.by_weight.base!r} is 0, so the others cannot be scaled along to "
+                f"{value}. Set each one: group(name).learning_rate = ..."
+            )
+        for name, optimizer in self.by_weight.rules.items():
+            optimizer.learning_rate = float(value) * self.ratios[name]
+
+    def build(self, variables):
+        """Make the variables. An optimizer of no weights would never be built: it is left out."""
+        if not self.built:
+            self.trained = frozenset(map(id, variables))
+            used = {id(self.by_weight(variable)) for variable in variables}
+            for optimizer in [x for x in self.optimizers if id(x) not in used]:
+                self.optimizers.remove(optimizer)
+        super().build(variables)
+
+
+def introduce(optimizer, encoder, variables):
+    """Tell an optimizer by groups, also inside a `LossScaleOptimizer`, which encoder it trains.
+
+    Raises: TrainingError: one of the trained `variables` is in a group without a rate.
+    """
+    by_weight = getattr(_inner(optimizer), "by_weight", None)
+    if isinstance(by_weight, OptimizersByGroup):
+        by_weight.encoder = encoder
+        if len(by_weight.rules) < len(GROUPS):
+            for variable in variables:
+                by_weight(variable)
+
+
+def check_trained(optimizer, variables):
+    """Raise a TrainingError if an `OptimizerWithRates` was built for other weights than these."""
+    trained = getattr(_inner(optimizer), "trained", None)
+    if trained is not None and trained != {id(variable) for variable in variables}:
+        raise TrainingError(
+            f"The trainable weights have changed since training began: {len(trained)} then, "
+            f"{len(variables)} now. Call `compile` after `enable_lora` or setting `trainable`."
+        )
+
+
+def _inner(optimizer):
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def matching_rule(rules, path):
@@ -58,43 +217,55 @@ def matching_rule(rules, path):
 def optimizer_with_rates(learning_rate, optimizer=keras.optimizers.Adam, variables=(), **options):
     """Make an optimizer in which weights learn at different rates.
 
-    A `keras.optimizers.MultiOptimizer` of one optimizer per rule. It saves, resumes, scales losses,
-    accumulates gradients, averages weights and is distributed like any other; but it has no single
-    `learning_rate`, and `global_clipnorm` counts each rule's weights apart.
+    It saves, resumes, scales losses, accumulates gradients, averages weights and is distributed
+    like any other. Its `learning_rate` is the decoder's or the last rule's; setting it scales all
+    rates alike. `global_clipnorm` counts each group's or rule's weights apart.
 
     Args:
         learning_rate: a number or `keras.optimizers.schedules.LearningRateSchedule` for all
-            weights; or rules for their paths, `{pattern: number or schedule}`, of which the first
-            holds whose pattern, a regular expression, is found in the path.
+            weights; or one for each group of a DPT, `{"encoder": ..., "decoder": ...}`, where the
+            decoder is all that is not the encoder, and `"adapters"`, those of LoRA, have the
+            decoder's by default; or rules for the paths of weights, `{pattern: ...}`, of which
+            the first holds whose pattern, a regular expression, is found in the path.
         optimizer: a Keras optimizer class.
-        variables: the weights that will be trained, to check the rules on before that begins.
+        variables: the weights that will be trained, to check rules on before that begins.
             Rules that match none of them, as an encoder's do when it is frozen, are left out.
         **options: further arguments of the class.
 
-    Returns: a `keras.optimizers.Optimizer`.
-    Raises: TrainingError: (a ValueError) no rule matches one of `variables`. Weights that were not
-        given here are checked at the first step.
+    Returns: a `keras.optimizers.Optimizer`; for groups and rules, an `OptimizerWithRates`.
+    Raises: TrainingError: (a ValueError) no rule matches one of `variables`, or groups and rules
+        are mixed. Weights that were not given here are checked at the first step.
 
     Example:
 
     ```python
-    import keras
-
-    import keras_dpt
-
-    model = keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2")
-    rates = {"^block_": 1e-5, ".": 1e-4}
-    adam_w = keras.optimizers.AdamW
-    model.compile(keras_dpt.training.optimizer_with_rates(rates, adam_w, weight_decay=0.01))
+    rates = {"encoder": 1e-5, "decoder": 1e-4}
+    model.compile(optimizer_with_rates(rates, keras.optimizers.AdamW, weight_decay=0.01))
     ```
     """
     if not isinstance(learning_rate, dict):
         return optimizer(learning_rate, **options)
-    if variables:
-        needed = {matching_rule(learning_rate, variable.path) for variable in variables}
-        learning_rate = {path: rate for path, rate in learning_rate.items() if path in needed}
-    rules = {path: optimizer(rate, **options) for path, rate in learning_rate.items()}
-    return keras.optimizers.MultiOptimizer(OptimizersByPath(rules))
+    rates = dict(learning_rate)
+    if patterns := [key for key in rates if key not in GROUPS]:
+        if len(patterns) < len(rates):
+            raise TrainingError(
+                f"`learning_rate` is by group ({', '.join(GROUPS)}) or by pattern, not both. "
+                f"Received: {', '.join(map(repr, rates))}. As a pattern, write a group's name "
+                'differently, such as "encoder/".'
+            )
+        if variables:
+            needed = {matching_rule(rates, variable.path) for variable in variables}
+            rates = {pattern: rate for pattern, rate in rates.items() if pattern in needed}
+        names = {pattern: f"rule_{n}" for n, pattern in enumerate(rates, 1)}
+        kind = OptimizersByPath
+    else:
+        if "decoder" in rates:
+            rates.setdefault("adapters", rates["decoder"])
+        rates = {group: rates[group] for group in GROUPS if group in rates}
+        names = {group: group for group in rates}
+        kind = OptimizersByGroup
+    rules = {key: optimizer(rate, **options | {"name": names[key]}) for key, rate in rates.items()}
+    return OptimizerWithRates(kind(rules))
 
 
 def warmup_cosine(peak, steps, warmup=0.05, start=0.02, end=0.01):

@@ -4,11 +4,13 @@ import pytest
 import tiny
 from keras import ops
 
+import keras_dpt
 from keras_dpt.errors import TrainingError
-from keras_dpt.optimizers import DECODER, DEPTH_RATES, matching_rule
+from keras_dpt.optimizers import matching_rule
 from keras_dpt.training import OptimizersByPath, optimizer_with_rates, warmup_cosine
 
-RATES = {DECODER: 1e-2, ".": 1e-3}
+HEAD = "depth_head"
+RATES = {HEAD: 1e-2, ".": 1e-3}
 X = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(8, 1)).astype("float32")
 
@@ -35,14 +37,121 @@ def arrays(variables):
     return [ops.convert_to_numpy(v) for v in variables]
 
 
+def rate_of(model, variable):
+    """The rate at which a weight of a compiled model is trained."""
+    return float(model.optimizer.by_weight(variable).learning_rate)
+
+
 @pytest.mark.parametrize("name", tiny.ENCODER_CONFIGS)
-def test_default_rules_tell_encoder_from_decoder(name):
+def test_default_rates_are_of_encoder_and_decoder(name):
     model = tiny.depth(name)
-    slow = {v.path for v in model.backbone.image_encoder.trainable_variables}
+    model.compile()
+    slow = {id(v) for v in model.backbone.image_encoder.trainable_variables}
     assert slow and len(slow) < len(model.trainable_variables)
     for variable in model.trainable_variables:
-        rate = DEPTH_RATES[matching_rule(DEPTH_RATES, variable.path)]
-        assert rate == (1e-5 if variable.path in slow else 1e-4), variable.path
+        expected = 1e-5 if id(variable) in slow else 1e-4
+        assert rate_of(model, variable) == pytest.approx(expected), variable.path
+
+
+def test_names_of_layers_do_not_matter():
+    """An encoder whose layers are called like a decoder's is an encoder all the same."""
+    image = keras.Input((None, None, 3))
+    outputs = {
+        f"stage{n}": keras.layers.Conv2D(4, 4, strides=4 * 2 ** (n - 1), name=f"fusion_{n}_head")(
+            keras.layers.ZeroPadding2D(2)(image)
+        )
+        for n in (1, 2, 3, 4)
+    }
+
+    class Odd(keras_dpt.Encoder):
+        taps = tuple(keras_dpt.Tap(4, stride, reassemble=False) for stride in (4, 8, 16, 32))
+
+        def __init__(self):
+            super().__init__(image, outputs)
+
+    model = keras_dpt.DPTDepth(
+        keras_dpt.DPTBackbone(Odd(), fusion_channels=8), head_channels=(4, 4)
+    )
+    model.compile()
+    for variable in model.backbone.image_encoder.trainable_variables:
+        assert rate_of(model, variable) == pytest.approx(1e-5)
+
+
+def trained_tiny(model, **fit):
+    x, y = tiny.images(2, 32, 32), np.random.default_rng(0).uniform(0.1, 1, (2, 32, 32, 1))
+    return model.fit(x, y, epochs=2, verbose=0, **fit)
+
+
+def test_the_rate_reads_and_sets_and_columns_are_stable():
+    model = tiny.depth()
+    model.compile()
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-4)
+    model.optimizer.learning_rate = 2e-4
+    assert float(model.optimizer.group("encoder").learning_rate) == pytest.approx(2e-5)
+    assert float(model.optimizer.group("decoder").learning_rate) == pytest.approx(2e-4)
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    history = trained_tiny(model, callbacks=[schedule]).history
+    columns = {"learning_rate", "learning_rate_encoder", "learning_rate_decoder"}
+    found = {name for name in history if name.startswith("learning_rate")}
+    assert found <= columns and found, found
+    assert float(model.optimizer.learning_rate) == pytest.approx(5e-5)
+    assert float(model.optimizer.group("encoder").learning_rate) == pytest.approx(5e-6)
+
+
+def test_reduce_on_plateau():
+    model = tiny.depth()
+    model.compile()
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=0, min_delta=1e9)
+    trained_tiny(model, callbacks=[plateau])
+    assert float(model.optimizer.learning_rate) < 1e-4
+
+
+def test_adapters_have_the_decoders_rate():
+    model = tiny.depth()
+    model.backbone.enable_lora(2)
+    model.compile()
+    adapters = [v for v in model.trainable_variables if v.name.startswith("lora_")]
+    assert adapters
+    for variable in adapters:
+        assert rate_of(model, variable) == pytest.approx(1e-4)
+    model.compile(learning_rate={"encoder": 1e-5, "decoder": 1e-4, "adapters": 1e-3})
+    assert rate_of(model, adapters[0]) == pytest.approx(1e-3)
+    trained_tiny(model)
+
+
+def test_weights_that_changed_after_training_began_are_named():
+    model = tiny.depth()
+    model.compile()
+    trained_tiny(model)
+    model.backbone.enable_lora(2)
+    with pytest.raises(TrainingError, match="Call `compile` after `enable_lora`"):
+        trained_tiny(model)
+
+
+def test_groups_go_on_from_a_file(tmp_path):
+    model = tiny.depth()
+    model.compile()
+    trained_tiny(model)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    slow = again.backbone.image_encoder.trainable_variables[0]
+    assert rate_of(again, slow) == pytest.approx(1e-5)
+    for a, b in zip(again.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_allclose(*arrays([a, b]), rtol=1e-6)
+    for network in (model, again):
+        keras.utils.set_random_seed(0)
+        trained_tiny(network, shuffle=False)
+    for a, b in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_groups_and_patterns_are_not_mixed():
+    with pytest.raises(TrainingError, match="by group .* or by pattern, not both"):
+        optimizer_with_rates({"encoder": 1e-5, ".": 1e-4})
+    with pytest.raises(TrainingError, match="known to DPTDepth"):
+        optimizer_with_rates({"encoder": 1e-5, "decoder": 1e-4}).build(
+            network().trainable_variables
+        )
 
 
 @pytest.mark.compiles_long
@@ -104,7 +213,7 @@ def test_saved_training_goes_on(tmp_path):
     """Through a .keras file, with schedules, weight averages and the second Adam's moments."""
 
     def optimizer():
-        rates = {DECODER: warmup_cosine(1e-2, 10), ".": 1e-3}
+        rates = {HEAD: warmup_cosine(1e-2, 10), ".": 1e-3}
         return optimizer_with_rates(rates, use_ema=True, ema_momentum=0.9)
 
     expected = trained(optimizer(), steps=6)

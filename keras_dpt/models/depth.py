@@ -167,10 +167,12 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
             loss: "auto" is `ScaleShiftInvariantLoss` on inverse depth for relative models and
                 `ScaleInvariantLogLoss` on metres for metric ones.
             metrics: "auto" is `AbsRel` and `Delta1`, after alignment for relative models.
-            learning_rate: of the automatic optimizer. By default 1e-5 in the encoder and 1e-4 in
-                decoder and head, for pretrained encoders; one that starts from random weights wants
-                the one number, or `keras.optimizers.schedules.LearningRateSchedule`, for all. Or
-                any other rules, as `keras_dpt.training.optimizer_with_rates` takes them.
+            learning_rate: of the automatic optimizer. By default `{"encoder": 1e-5, "decoder":
+                1e-4}`, for pretrained encoders; the decoder's is the head's, too, and that of LoRA
+                adapters unless "adapters" has one. For an encoder that starts from random weights,
+                use one number, or `keras.optimizers.schedules.LearningRateSchedule`, for all. Or
+                rules by path, as `keras_dpt.training.optimizer_with_rates` takes them.
+                `model.optimizer.learning_rate` is the decoder's; setting it scales all rates.
             **kwargs: as in `keras.Model.compile`.
 
         Raises: TrainingError: (a ValueError) a weight that no rule has a rate for.
@@ -183,10 +185,7 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
                 "`learning_rate` is for the automatic optimizer: give one of both. Received also "
                 f"optimizer={optimizer!r}."
             )
-        loss, metrics = self.loss_and_metrics(loss, metrics)
-        keras_hub.models.Task.compile(
-            self, optimizer=optimizer, loss=loss, metrics=metrics, **kwargs
-        )
+        self._compile(optimizer, loss, metrics, **kwargs)
 
     def default_loss(self):
         is_metric = self.kind == "metric_depth"

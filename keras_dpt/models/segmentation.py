@@ -219,8 +219,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
                 "`learning_rate` is for the automatic optimizer: give one of both. Received also "
                 f"optimizer={optimizer!r}."
             )
-        loss, metrics = self.loss_and_metrics(loss, metrics)
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        self._compile(optimizer, loss, metrics, **kwargs)
 
     def default_loss(self):
         return SegmentationLoss(self.ignore_index)

@@ -31,6 +31,7 @@ from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.predict import PredictImages, one_at_a_time
 from keras_dpt.models.samples import Samples
 from keras_dpt.ops.memory_order import order_as_weights
+from keras_dpt.optimizers import check_trained, introduce
 
 # Task classes by name; see `keras_dpt.models.tasks`, which imports all of this package's.
 TASKS = {}
@@ -88,6 +89,11 @@ class DPTTask(Samples, PredictImages, TaskFromPreset):
         """Configure training; "auto" is Adam, the task's default loss and its default metrics."""
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = keras.optimizers.Adam(1e-4)
+        self._compile(optimizer, loss, metrics, **kwargs)
+
+    def _compile(self, optimizer, loss, metrics, **kwargs):
+        """keras-hub's `compile`; an optimizer with a rate for the encoder is told which that is."""
+        introduce(optimizer, self.backbone.image_encoder, self.trainable_variables)
         loss, metrics = self.loss_and_metrics(loss, metrics)
         keras_hub.models.Task.compile(
             self, optimizer=optimizer, loss=loss, metrics=metrics, **kwargs
@@ -193,6 +199,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset):
 
     def make_train_function(self, force=False):
         """As in Keras; on PyTorch the optimizer's memory is put in the order of the weights'."""
+        check_trained(self.optimizer, self.trainable_variables)
         if keras.backend.backend() == "torch" and (force or self.train_function is None):
             self._build_optimizer()
             order_as_weights(self.optimizer, self.trainable_variables)
