@@ -126,6 +126,11 @@ def load(task, preset):
     made_for = task_in(directory)
     if made_for and made_for.task_name != task.task_name:
         raise ValueError(f"{preset} is for {_use(made_for)}; {_use(task)} needs another --preset.")
+    if not made_for and "://" not in str(directory):
+        raise ValueError(
+            f"{preset} has no head to predict with: there is no task.json of a known task in it. "
+            "Take another --preset, or train a head and save it."
+        )
     return task.from_preset(directory)
 
 

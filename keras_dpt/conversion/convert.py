@@ -7,12 +7,14 @@ from pathlib import Path
 
 from keras_dpt import presets
 from keras_dpt.conversion.architecture import differences
-from keras_dpt.conversion.engine import assign, plan
+from keras_dpt.conversion.engine import assign, matches, plan
 from keras_dpt.conversion.formats import check_config, format_of
 from keras_dpt.errors import WeightsError
 from keras_dpt.files import temporary_folder
 from keras_dpt.models.tasks import task_named
+from keras_dpt.schema import explained
 from keras_dpt.version import __version__
+from keras_dpt.weights.amount import check_amount
 from keras_dpt.weights.download import (
     check_space,
     disk_full_explained,
@@ -67,7 +69,8 @@ def convert(source, out, preset=None, progress=True):
     with located(source, progress) as (path, address, name):
         out.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(out.parent) as partial:
-            with disk_full_explained(partial.parent):
+            whatever = explained(address, WeightsError, "cannot be converted")
+            with whatever, disk_full_explained(partial.parent):
                 _convert(Checkpoint(path), partial, address, preset or name, progress)
             if out.is_dir():
                 out.rmdir()
@@ -80,7 +83,9 @@ def _convert(checkpoint, folder, address, name, progress):
     layout = format_of(checkpoint.specs, checkpoint.hf_config)
     sha256 = checkpoint.sha256()
     name = name or _preset_with(sha256)
-    architecture = layout.config_from(checkpoint.specs, checkpoint.hf_config)
+    with explained(address, WeightsError, "has tensors of unexpected names or shapes"):
+        architecture = layout.config_from(checkpoint.specs, checkpoint.hf_config)
+    _check_amount(architecture, layout, checkpoint, address)
     task = task_named(layout.task)
     if name is not None:
         preset = presets.read_preset(name)
@@ -127,6 +132,17 @@ def _convert(checkpoint, folder, address, name, progress):
         card[key] = preset.get(key)
     text = json.dumps(card, indent=2, ensure_ascii=False)
     (folder / CARD).write_text(text + "\n", encoding="utf-8")
+
+
+def _check_amount(architecture, layout, checkpoint, address):
+    """Raise a WeightsError if the tensors are too few for the network that they seem to show."""
+    described = dict(architecture["encoder_config"])
+    if matches(layout.fresh, "block_0/"):  # the checkpoint has stages only
+        described = {key: described[key] for key in ("stage_channels", "stage_depths")}
+    elif not layout.fresh:
+        described |= architecture["backbone_config"]
+    available = sum(math.prod(spec.shape) for spec in checkpoint.specs.values())
+    check_amount(described, available, address)
 
 
 def _build(preset):

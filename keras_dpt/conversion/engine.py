@@ -18,6 +18,7 @@ from itertools import product
 import numpy as np
 
 from keras_dpt.errors import WeightsError
+from keras_dpt.models.finite import all_finite
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -200,7 +201,7 @@ def plan(variables, layout, specs, unbuilt=None):
 
 
 def assign(writes, read, variables):
-    """Carry out a plan.
+    """Carry out a plan. Raises: WeightsError: a tensor has NaN or infinity.
 
     Args:
         writes: iterable of `Write`, as from `plan`.
@@ -208,7 +209,13 @@ def assign(writes, read, variables):
         variables: `{path: Keras variable}`.
     """
     for write in writes:
-        variables[write.path].assign(write.transform(*map(read, write.sources)))
+        value = write.transform(*map(read, write.sources))
+        if not all_finite(value):
+            raise WeightsError(
+                f"{', '.join(write.sources)}: NaN or infinite numbers, for {write.path}. The "
+                "checkpoint is damaged, or its training diverged."
+            )
+        variables[write.path].assign(value)
 
 
 def missing_tensors(rules, path, specs):

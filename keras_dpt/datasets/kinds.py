@@ -14,6 +14,7 @@ from keras_dpt.datasets.readers import (
 )
 from keras_dpt.errors import DataError
 from keras_dpt.images.resizing import resize
+from keras_dpt.npy import read_npy
 
 # Metres. Half a picture beyond the first or before the second is hardly meant.
 _TOO_FAR, _TOO_NEAR = 300.0, 0.01
@@ -60,7 +61,7 @@ class TargetKind:
 
         Raises: DataError: a unit that is missing or unknown.
         """
-        return lambda path: np.load(path, allow_pickle=False)
+        return read_npy
 
     def in_unit(self, values, unit):
         """Numbers as they are stored, brought from `unit` to the kind's own."""

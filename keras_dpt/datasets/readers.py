@@ -6,8 +6,9 @@ import numpy as np
 from PIL import Image
 
 from keras_dpt.errors import DataError, KerasDPTError
-from keras_dpt.images.reading import without_pillow_warnings
+from keras_dpt.images.reading import load, without_pillow_warnings
 from keras_dpt.maps.depth_map import read_pfm
+from keras_dpt.npy import read_npy
 
 UNITS = {"m": 1.0, "mm": 0.001}
 DEPTH_SUFFIXES = (".npy", ".pfm", ".pgm", ".png", ".tif", ".tiff")
@@ -60,7 +61,7 @@ def _read(path: Path, suffixes: tuple[str, ...], what: str) -> np.ndarray:
         raise DataError(f"{path} does not exist. Check the folder, or copy the file again.")
     try:
         if suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
+            values = read_npy(path)
         elif suffix == ".pfm":
             values = read_pfm(path)
         else:
@@ -89,4 +90,5 @@ def _read_picture(path: Path) -> np.ndarray:
                 f"it is a picture of mode {image.mode}, where one number per pixel is expected: "
                 "8 or 16 bit grey, floats, or indexed colours."
             )
+        load(image)
         return np.asarray(image)

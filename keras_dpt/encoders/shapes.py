@@ -57,7 +57,8 @@ def vote(shapes, evidence, n=0):
     votes = Counter()
     for pattern, axis in evidence.items():
         pattern = re.compile(pattern.format(n=n, next=n + 1))
-        votes.update(s[axis] for path, s in shapes.items() if pattern.match(path) and len(s) > axis)
+        found = [shape for path, shape in shapes.items() if pattern.match(path)]
+        votes.update(shape[axis] for shape in found if -len(shape) <= axis < len(shape))
     if not votes:
         where = ", ".join(pattern.format(n=n, next=n + 1) for pattern in evidence)
         raise WeightsError(

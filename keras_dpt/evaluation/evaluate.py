@@ -57,6 +57,8 @@ def evaluate(
             one name; `journal` or `save_to` cannot be written.
         DataError: a sample cannot be read.
     """
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise EvaluationError(f"`batch_size` must be at least 1. Received: {batch_size!r}.")
     protocol = get_protocol(protocol)
     protocol.check_model(model)
     protocol.check_kind(source)

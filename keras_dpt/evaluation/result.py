@@ -7,8 +7,42 @@ from pathlib import Path
 from keras_dpt.errors import EvaluationError
 from keras_dpt.evaluation.protocols import METRICS, Group, Protocol
 from keras_dpt.files import written_whole
+from keras_dpt.schema import Either, ListOf, MapOf, Real, Record, Text, Whole, read_json
 
 FORMAT = 1
+
+_COUNT, _TEXT, _METRICS = Whole(0, 1 << 62), Text(), MapOf(Real())
+_GROUP = {
+    "images": _COUNT,
+    "counted": _COUNT,
+    "constant": _COUNT,
+    "inverted": _COUNT,
+    "excluded": MapOf(_COUNT),
+    "metrics": _METRICS,
+}
+SAVED = Record(
+    {
+        "format": _COUNT,
+        "deviations": ListOf(_TEXT),
+        "protocol": Record(
+            {
+                "name": _TEXT,
+                "metrics": ListOf(_TEXT, 1, 100),
+                "groups": ListOf(Record({"prefix": _TEXT}, required=("prefix",))),
+            },
+            required=("name", "data", "target", "metrics", "groups"),
+        ),
+        "summary": Record(
+            _GROUP | {"groups": MapOf(Record(_GROUP, required=_GROUP)), "class_iou": _METRICS},
+            required=_GROUP,
+        ),
+        "images": ListOf(
+            Record({"id": _TEXT, "values": Either(None, _METRICS)}, required=("id", "values"))
+        ),
+        "provenance": Record({"preset": _TEXT}),
+    },
+    required=("format", "deviations", "protocol", "summary", "images", "provenance"),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,13 +118,17 @@ class Evaluation:
     @classmethod
     def load(cls, path) -> "Evaluation":
         """Read what `save` wrote. Raises EvaluationError for any other file."""
+        data = read_json(path, SAVED, EvaluationError)
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
             if data["format"] != FORMAT:
                 raise EvaluationError(f"it has format {data['format']}, not {FORMAT}.")
             fields = {name: _tuples(value) for name, value in data["protocol"].items()}
             fields["groups"] = tuple(Group(**group) for group in fields["groups"])
             protocol, deviations = Protocol(**fields), tuple(data["deviations"])
+            parts = [data["summary"], *data["summary"].get("groups", {}).values()]
+            for name in protocol.metrics:
+                if not all(name in part["metrics"] for part in parts):
+                    raise EvaluationError(f"its summary has no {name}, which its protocol reports.")
             return cls(protocol, deviations, data["summary"], data["images"], data["provenance"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EvaluationError(f"{path} holds no evaluation: {error}") from error

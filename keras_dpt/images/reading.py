@@ -19,6 +19,7 @@ from keras_dpt.images.disguises import disguise
 from keras_dpt.images.left_out import is_learnt, what_was_left_out
 from keras_dpt.images.masked import refuse_masked
 from keras_dpt.images.pixels import pixel_values
+from keras_dpt.images.png import check_png
 
 logger = logging.getLogger("keras_dpt")
 
@@ -238,7 +239,7 @@ def _decode(image: Image.Image, name: str) -> np.ndarray:
         if image.mode == "LAB":
             # Pillow would copy L, a, b into R, G, B.
             raise ImageError(f"{name} is in CIE Lab colours. Convert it to RGB first.")
-        image.load()
+        load(image)
         is_16_bit = image.mode.startswith("I;16") or (
             image.mode == "I" and image.format in ("PNG", "PPM")
         )
@@ -263,6 +264,15 @@ def _decode(image: Image.Image, name: str) -> np.ndarray:
                 "call `load()` there, or pass the path."
             ) from error
         raise _damaged(name, error) from error
+
+
+def load(image: Image.Image) -> None:
+    """Decode a picture that Pillow has opened, if it is not yet; a damaged PNG raises."""
+    # Where a file was decoded already, it is too late: Pillow has closed it.
+    file = getattr(image, "fp", None)
+    if image.format == "PNG" and file is not None and file.seekable():
+        check_png(file)
+    image.load()
 
 
 def _is_closed(image: Image.Image, error: Exception, was_waiting: bool) -> bool:

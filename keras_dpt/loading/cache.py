@@ -15,14 +15,14 @@ import json
 import logging
 import os
 import shutil
-from pathlib import Path
 
 from keras_dpt import presets
 from keras_dpt.conversion.convert import CARD, convert
 from keras_dpt.conversion.formats import is_checkpoint
 from keras_dpt.errors import WeightsError
+from keras_dpt.loading.preset_files import check_descriptions
 from keras_dpt.weights.download import FORBIDDEN, download_from_hub, is_offline, sha256_of
-from keras_dpt.weights.originals import cache_directory
+from keras_dpt.weights.originals import cache_directory, expanded
 from keras_dpt.weights.readers import description_files, read_json, weight_files
 
 logger = logging.getLogger("keras_dpt")
@@ -63,12 +63,13 @@ def preset_directory(preset, progress=True):
                 "its directory."
             )
         return preset
-    path = Path(preset).expanduser()
+    path = expanded(preset)
     if not path.exists() and path.name == preset and not path.suffix:
         presets.read_preset(preset)  # raises and lists the names
     config = path / "config.json"
     if path.is_dir() and config.is_file() and not is_checkpoint(read_json(config)):
-        return preset
+        check_descriptions(path)
+        return str(path) if preset.startswith("~") else preset
     return _converted(str(path), path.stem, _fingerprint(path), progress)
 
 

@@ -14,10 +14,11 @@ from keras_dpt.errors import DepthError
 from keras_dpt.files import written
 from keras_dpt.images.disguises import disguise
 from keras_dpt.images.masked import false_if_masked, nan_if_masked, refuse_masked
-from keras_dpt.images.reading import PNG_COMPRESSION, without_pillow_warnings
+from keras_dpt.images.reading import PNG_COMPRESSION, load, without_pillow_warnings
 from keras_dpt.maps.alignment import align_scale_shift
 from keras_dpt.maps.array import ArrayResult, suffix_of
 from keras_dpt.maps.metres import check_metres, warn_if_clipped, warn_if_not_metres
+from keras_dpt.npy import read_npy
 
 UNITS = {"relative_inverse_depth": None, "metric_depth": "m"}
 DEPTH_SUFFIXES = (".npy", ".pfm", ".png")
@@ -161,7 +162,7 @@ class DepthMap(ArrayResult):
                 if kind not in (None, stored_kind):
                     raise DepthError(f"it holds {stored_kind}, not {kind}.")
                 return cls(values, stored_kind, unit, source=path)
-            values = _read_npy(path) if suffix == ".npy" else read_pfm(path)
+            values = read_npy(path) if suffix == ".npy" else read_pfm(path)
             return cls(values, kind, source=path)
         except MemoryError:
             raise
@@ -321,11 +322,6 @@ def _write_npy(file: BinaryIO, depth: DepthMap) -> None:
     np.save(file, depth.values, allow_pickle=False)
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    with open(path, "rb") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
 def _write_pfm(file: BinaryIO, depth: DepthMap) -> None:
     height, width = depth.values.shape
     # The sign of the last header number says little endian.
@@ -379,7 +375,7 @@ def _read_png(path: Path) -> tuple[np.ndarray, str, str | None]:
     with without_pillow_warnings():
         image = Image.open(path, formats=["PNG"])
     with image:
-        image.load()
+        load(image)
         try:
             kind, unit, scale, offset = (
                 image.text[_PNG_KEY + key] for key in ("kind", "unit", "scale", "offset")

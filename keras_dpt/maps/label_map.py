@@ -15,13 +15,16 @@ from keras_dpt.errors import LabelError
 from keras_dpt.files import written
 from keras_dpt.images.disguises import disguise
 from keras_dpt.images.masked import refuse_masked
-from keras_dpt.images.reading import read_image, without_pillow_warnings
+from keras_dpt.images.reading import load, read_image, without_pillow_warnings
 from keras_dpt.maps.array import ArrayResult, suffix_of
+from keras_dpt.npy import read_npy
+from keras_dpt.schema import ListOf, Text, checked, parsed_json
 
 LABEL_SUFFIXES = (".npy", ".png")
 
 _PNG_KEY = "keras_dpt."  # of the metadata: keras_dpt.kind, .class_names, .ignore_index
 _KIND = "labels"
+_NAMES = ListOf(Text(1000), 1, 65536)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -170,8 +173,7 @@ class LabelMap(ArrayResult):
             if suffix == ".png":
                 labels, names, colors, ignore_index = _read_png(path)
             else:
-                with open(path, "rb") as file:
-                    labels = np.lib.format.read_array(file, allow_pickle=False)
+                labels = read_npy(path)
                 names = colors = None
         except MemoryError:
             raise
@@ -352,11 +354,13 @@ def _read_png(path: Path) -> tuple[np.ndarray, list[str] | None, list | None, in
     with without_pillow_warnings():
         image = Image.open(path, formats=["PNG"])
     with image:
-        image.load()
+        load(image)
         if image.mode not in ("P", "L"):
             raise LabelError(f"it is a picture of mode {image.mode}, not one of class ids.")
         names = image.text.get(_PNG_KEY + "class_names")
-        names = None if names is None else json.loads(names)
+        if names is not None:
+            names = parsed_json(names, "the list of class names", LabelError)
+            checked(names, _NAMES, "the list of class names", LabelError)
         colors = None
         if names is not None and image.mode == "P":
             flat = image.getpalette()[: 3 * len(names)]

@@ -7,7 +7,8 @@ from keras_dpt.encoders import ENCODERS
 from keras_dpt.encoders.encoder import fixed_shape, freeze_layers_too
 from keras_dpt.encoders.keras_hub_backbone import as_encoder
 from keras_dpt.models.decoder import checked_fusion_size, decode, resolve
-from keras_dpt.models.from_preset import FromPreset
+from keras_dpt.models.finite import check_finite
+from keras_dpt.models.from_preset import FromPreset, check_whole
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -97,6 +98,12 @@ class DPTBackbone(FromPreset, keras_hub.models.Backbone):
     def size_multiple(self):
         """What sides of images are rounded to, see `Encoder.size_multiple`."""
         return self.image_encoder.size_multiple
+
+    def load_weights(self, filepath, *args, **kwargs):
+        """As in Keras; refuses weights that are NaN or infinite, and a preset without its head."""
+        check_whole(self, filepath)
+        super().load_weights(filepath, *args, **kwargs)
+        check_finite(self.variables, filepath)
 
     def default_lora_layer_names(self):
         """Layers that `enable_lora(rank)` adapts: the encoder's query, key, value projections."""

@@ -114,6 +114,7 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
 
         # === Layers ===
         self.backbone = backbone
+        backbone.is_part_of_task = True
         self.preprocessor = preprocessor
         self.head = DepthHead(
             head_channels,

@@ -2,15 +2,22 @@
 
 import logging
 from contextlib import contextmanager
+from pathlib import Path
 
 import keras
 
 from keras_dpt import presets
+from keras_dpt.errors import WeightsError
 from keras_dpt.models.arguments import check_arguments_of_preset
 from keras_dpt.models.rebuilding import rebuilt
 from keras_dpt.models.sizes import set_sizes
+from keras_dpt.schema import explained
 
 logger = logging.getLogger("keras_dpt")
+
+_OF_BACKBONE = ("model.weights.h5", "model.weights.json")
+
+_OF_BACKBONE = ("model.weights.h5", "model.weights.json")
 
 
 class _Presets:
@@ -57,9 +64,12 @@ class FromPreset:
             return cls.from_architecture(presets.read_preset(preset), **kwargs)
 
         from keras_dpt.loading.cache import preset_directory
+        from keras_dpt.loading.preset_files import check_weights
 
         directory = str(preset_directory(preset))
-        with _own_errors():
+        if load_weights:
+            check_weights(directory)
+        with _named(directory, kwargs), _own_errors():
             return super().from_preset(directory, load_weights, **kwargs)
 
 
@@ -104,6 +114,7 @@ class TaskFromPreset(FromPreset):
             return cls.from_architecture(presets.read_preset(preset), **kwargs)
 
         from keras_dpt.loading.cache import preset_directory
+        from keras_dpt.loading.preset_files import check_weights
         from keras_dpt.models.tasks import task_in
 
         directory = str(preset_directory(preset))
@@ -114,8 +125,39 @@ class TaskFromPreset(FromPreset):
                 preset,
                 made_for.__name__,
             )
-        with _own_errors():
+        if load_weights:
+            check_weights(directory)
+        with _named(directory, kwargs), _own_errors():
             return super(FromPreset, cls).from_preset(directory, load_weights, **kwargs)
+
+
+def check_whole(backbone, file):
+    """Raise a WeightsError if a backbone's weights are of a preset that lacks those of its head.
+
+    keras-hub's own classes come this way, too: they would go on with a random head.
+    """
+    folder = Path(file).parent
+    described, weighed = ((folder / n).is_file() for n in ("task.json", "task.weights.h5"))
+    # A hub's cache may have a description only, if no more was asked for.
+    lacks = weighed > described or (described > weighed and hasattr(backbone, "is_part_of_task"))
+    if lacks and Path(file).name in _OF_BACKBONE:
+        raise WeightsError(
+            f"{folder} is incomplete: task.json and task.weights.h5 belong together. Fetch or save "
+            "the preset again."
+        )
+
+
+@contextmanager
+def _named(directory, kwargs):
+    """Whatever Keras says of a preset that it cannot load, as an error with the preset's name."""
+    try:
+        with explained(directory, WeightsError, "cannot be loaded"):
+            yield
+    except WeightsError as error:
+        # What was wrong may be an argument that was given.
+        if kwargs and isinstance(error.__cause__, TypeError | ValueError):
+            raise error.__cause__ from None
+        raise
 
 
 def _divided(kwargs, is_ours):

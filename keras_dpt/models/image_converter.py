@@ -71,6 +71,38 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         self.std = std
 
     @property
+    def multiple_of(self):
+        """What sides are rounded to multiples of; can be set."""
+        return self._multiple_of
+
+    @multiple_of.setter
+    def multiple_of(self, value):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < 1:
+            raise ValueError(f"`multiple_of` must be a whole number above 0. Received: {value!r}.")
+        self._multiple_of = value
+
+    @property
+    def mean(self):
+        """What is subtracted from pixels of 0 to 1; can be set."""
+        return self._mean
+
+    @mean.setter
+    def mean(self, value):
+        _check_numbers("mean", value)
+        self._mean = value
+
+    @property
+    def std(self):
+        """What pixels are divided by after that; can be set."""
+        return self._std
+
+    @std.setter
+    def std(self, value):
+        _check_numbers("std", value, above=0)
+        self._std = value
+
+    @property
     def image_size(self):
         """The `(height, width)` to aim at, or `None`; can be set."""
         return super().image_size
@@ -179,6 +211,18 @@ def check_shape(shape):
     raise ImageError(
         f"Images must be (height, width, 3) or (batch, height, width, 3). Received: {shape}.{hint}"
     )
+
+
+def _check_numbers(name, value, above=-np.inf):
+    """Raise a ValueError unless `value` is a finite number above `above`, or three of them."""
+    array = np.asarray(value)
+    if (
+        array.dtype.kind not in "fiu"
+        or array.shape not in ((), (1,), (3,))
+        or not (np.isfinite(array).all() and (array > above).all())
+    ):
+        what = "finite numbers" if above == -np.inf else f"finite numbers above {above}"
+        raise ValueError(f"`{name}` must be one or three {what}. Received: {value!r}.")
 
 
 def _numpy(x):

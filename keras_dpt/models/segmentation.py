@@ -36,6 +36,7 @@ from keras_dpt.ops.resize import resize_like
 from keras_dpt.presets import preset_names
 
 # Multi-scale inference of the paper, together with flipping.
+LARGEST_SCALE = 16  # memory grows with its square
 PAPER_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 # `model`: which one is taking a training step of its own in this thread.
@@ -141,6 +142,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             )
 
         self.backbone = backbone
+        backbone.is_part_of_task = True
         self.preprocessor = preprocessor
         self.head = head("segmentation_head", "P1")
 
@@ -308,8 +310,10 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
         """
         scales = (scales,) if isinstance(scales, int | float) else tuple(scales)
-        if not scales or not all(scale > 0 for scale in scales):
-            raise ValueError(f"`scales` has to be numbers above 0; received {scales}.")
+        if not scales or not all(0 < scale <= LARGEST_SCALE for scale in scales):
+            raise ValueError(
+                f"`scales` must be numbers above 0, at most {LARGEST_SCALE}. Received: {scales}."
+            )
         check_side(sliding_window, self.backbone.size_multiple)
         if scales == (1.0,) and not flip and sliding_window is None:
             return super().predict_images(images, batch_size)

@@ -19,6 +19,7 @@ from keras_dpt.models.data import (
     preprocessed,
     steps_of,
 )
+from keras_dpt.models.finite import check_finite
 from keras_dpt.models.fit import (
     CountEpochs,
     WarnOfTargets,
@@ -370,9 +371,11 @@ class DPTTask(Samples, PredictImages, TaskFromPreset):
             super().save_task_weights(filepath)
 
     def load_task_weights(self, filepath):
-        """keras-hub's, without looking for the optimizer's state."""
+        """keras-hub's, without the optimizer's state; refuses NaN and infinity."""
         with without_optimizer(self):
             super().load_task_weights(filepath)
+        backbone = set(map(id, self.backbone.variables))
+        check_finite([v for v in self.variables if id(v) not in backbone], filepath)
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """All tasks by the names that presets use for them, and which one a preset is for."""
 
-import json
 from pathlib import Path
 
 import keras
 
 from keras_dpt import presets
+from keras_dpt.errors import WeightsError
 from keras_dpt.models import depth, segmentation  # noqa: F401 - their classes register themselves
 from keras_dpt.models.task import TASKS
+from keras_dpt.schema import Record, read_json
 
 DEFAULT = "depth"  # of presets that do not tell: a backbone alone, say
 
@@ -35,7 +36,7 @@ def task_in(directory):
     file = Path(directory) / "task.json"
     if not file.is_file():
         return None
-    config = json.loads(file.read_text(encoding="utf-8"))
+    config = read_json(file, Record(), WeightsError)
     saved = keras.saving.get_registered_object(config.get("registered_name"))
     return TASKS.get(getattr(saved, "task_name", None))
 

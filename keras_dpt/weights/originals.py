@@ -7,14 +7,25 @@ from pathlib import Path
 from keras_dpt import presets
 from keras_dpt.errors import WeightsError
 from keras_dpt.weights.download import download, download_from_hub, is_offline, sha256_of
-from keras_dpt.weights.readers import HF_FILES, read_json, require_torch
+from keras_dpt.weights.readers import HF_FILES, require_torch, shards_of
 
 _SPARE = 64 * 1024**2  # bytes
 
 
 def cache_directory():
     """Where downloads and converted presets are kept."""
-    return Path(os.environ.get("KERAS_DPT_CACHE") or "~/.cache/keras_dpt").expanduser()
+    return expanded(os.environ.get("KERAS_DPT_CACHE") or "~/.cache/keras_dpt")
+
+
+def expanded(path):
+    """A path without `~`. Raises: WeightsError: there is no such user, or no home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{path}: there is no home directory of that user. Name the folder in full; "
+            "KERAS_DPT_CACHE is the one of the cache."
+        ) from error
 
 
 @contextmanager
@@ -39,7 +50,7 @@ def located(source, progress=True):
         folder = _fetch_repository(source.removeprefix("hf://"))
         yield folder, f"{source}@{folder.name}", None
     else:
-        yield Path(source).expanduser(), Path(source).name, None
+        yield expanded(source), Path(source).name, None
 
 
 def _fetch_preset(name, progress, stack):
@@ -121,6 +132,6 @@ def _fetch_repository(repo):
     else:
         raise WeightsError(f"hf://{repo} has none of {', '.join(HF_FILES)}.")
     if file.name.endswith(".index.json"):
-        for name in sorted(set(read_json(file)["weight_map"].values())):
+        for name in shards_of(file):
             download_from_hub(repo, name)
     return config.parent

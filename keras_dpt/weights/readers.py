@@ -4,12 +4,13 @@ The only place where torch is imported, and only for files that torch made.
 """
 
 import hashlib
-import json
 import pickle
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_dpt import schema
 from keras_dpt.errors import WeightsError
+from keras_dpt.weights.descriptions import BESIDE_WEIGHTS, INDEX
 from keras_dpt.weights.download import sha256_of
 
 # Weight files of a Hugging Face directory, in order of preference.
@@ -45,7 +46,10 @@ class Checkpoint:
         """Open `path`. Raises: WeightsError: it is missing, damaged, or no checkpoint."""
         self.path = Path(path)
         self.files = weight_files(self.path)
-        described = {file.name: read_json(file) for file in description_files(self.path)}
+        described = {
+            file.name: read_json(file, BESIDE_WEIGHTS[file.name])
+            for file in description_files(self.path)
+        }
         self.hf_config = described.get("config.json")
         self.hf_image = described.get("preprocessor_config.json")
         self.specs, self._readers = {}, {}
@@ -79,11 +83,16 @@ def weight_files(path):
         raise WeightsError(f"{path} holds no weights: it has none of {', '.join(HF_FILES)}.")
     if not file.name.endswith(".index.json"):
         return [file]
-    shards = sorted(set(read_json(file).get("weight_map", {}).values()))
+    shards = shards_of(file)
     for shard in shards:
         if not (file.parent / shard).is_file():
             raise WeightsError(f"{file} names {shard}, which is missing; put it beside the index.")
     return [file.parent / shard for shard in shards]
+
+
+def shards_of(index):
+    """Names of the files beside an index of shards. Raises: WeightsError: they are elsewhere."""
+    return sorted(set(read_json(index, INDEX)["weight_map"].values()))
 
 
 def description_files(path):
@@ -95,12 +104,9 @@ def description_files(path):
     return [file for file in files if file.is_file()]
 
 
-def read_json(file):
-    """Content of a JSON file. Raises: WeightsError: it is not JSON."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"{file} is damaged: it isn't JSON ({error}).") from error
+def read_json(file, expected=None):
+    """Content of a JSON file, by default any object. Raises: WeightsError: it is not so."""
+    return schema.read_json(file, expected or schema.Record(), WeightsError)
 
 
 def _open(file):
@@ -182,13 +188,33 @@ def _open_torch(file):
             f'"model" or "state_dict"; it holds {keys}.'
         )
 
+    for name, tensor in tensors.items():
+        _check_tensor(file, name, tensor)
+
     def read(name):
-        return tensors[name].float().numpy()
+        return tensors[name].detach().float().numpy()
 
     return {
         name: Spec(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
         for name, tensor in tensors.items()
     }, read
+
+
+def _check_tensor(file, name, tensor):
+    """Raise a WeightsError for a tensor that is not plain numbers that the file holds."""
+    if not isinstance(name, str):
+        raise WeightsError(f"{file}: the names of tensors must be texts. Received: {name!r}.")
+    layout = str(tensor.layout).removeprefix("torch.")
+    if layout != "strided" or tensor.device.type != "cpu" or tensor.is_quantized:
+        kind = "quantized" if tensor.is_quantized else layout
+        kind = tensor.device.type if tensor.device.type != "cpu" else kind
+        raise WeightsError(f"{file}: the tensor {name} is {kind}; save it dense, on the CPU.")
+    held = tensor.untyped_storage().nbytes()
+    if tensor.numel() * tensor.element_size() > held:
+        raise WeightsError(
+            f"{file}: the tensor {name} {tuple(tensor.shape)} has {held} bytes in the file, fewer "
+            "than its shape asks for (an expanded one, say). Save it with `.contiguous()`."
+        )
 
 
 def _damaged(file, error):

@@ -125,6 +125,50 @@ def _folder(data):
     return datasets.folder(f"{data}/rgb", f"{data}/depth", "metric_depth", unit="mm")
 
 
+HOSTILE_RESULTS = {
+    "list": "[]",
+    "nothing": "{}",
+    "nested": "[" * 100_000,
+    "no metrics": ("summary", "metrics", {}),
+    "metric is text": ("summary", "metrics", {"abs_rel": "good"}),
+    "count is text": ("summary", "counted", "all"),
+    "excluded is a list": ("summary", "excluded", []),
+    "protocol without metrics": ("protocol", "metrics", []),
+    "protocol of numbers": ("protocol", "name", 7),
+    "groups of numbers": ("protocol", "groups", [1, 2]),
+    "preset is a list": ("provenance", "preset", []),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_RESULTS)
+def test_tabulate_of_other_files(loaded, preset, data, tmp_path, capsys, kind):
+    out = tmp_path / "out"
+    command = ["evaluate", "--preset", preset, "--protocol", "aligned_depth", "--data", data]
+    if isinstance(content := HOSTILE_RESULTS[kind], tuple):
+        command += ["--unnamed", "--no-report", "-o", str(out)]
+        assert cli.main(command) == 0
+        (file,) = out.glob("*.json")
+        part, field, value = content
+        result = json.loads(file.read_text())
+        result[part][field] = value
+        file.write_text(json.dumps(result))
+    else:
+        file = tmp_path / "result.json"
+        file.write_text(content)
+    capsys.readouterr()
+    assert cli.main(["tabulate", str(file)]) == 2
+    message = capsys.readouterr().err
+    assert file.name in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", ["0", "-1"])
+def test_batches_of_nothing(loaded, preset, data, tmp_path, capsys, size):
+    command = ["evaluate", "--preset", preset, "--protocol", "aligned_depth", "--data", data]
+    command += ["--unnamed", "-o", str(tmp_path), "--batch-size", size]
+    assert cli.main(command) == 2
+    assert "`batch_size` must be at least 1" in capsys.readouterr().err
+
+
 def test_missing_data(loaded, preset, tmp_path, capsys):
     argv = ["evaluate", "--preset", preset, "--protocol", "aligned_depth"]
     assert cli.main(argv) == 2

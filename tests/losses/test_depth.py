@@ -254,3 +254,16 @@ def test_gradients_in_half_precision(name, dtype):
     value, gradient = differentiable(lambda x, y: loss(y, ops.cast(x, dtype)))(predictions, targets)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
+
+
+def test_what_is_compared_is_zero_where_nothing_is_known():
+    """Whatever a later term does with the residual, unknown pixels have none."""
+    from keras_dpt.losses.depth import _aligned, _normalize
+
+    target, prediction = (ops.convert_to_tensor(maps(i)[..., 0]) for i in range(2))
+    valid = np.ones(target.shape, bool)
+    valid[:, 3:7, 2:9] = False
+    known = ops.convert_to_tensor(valid)
+    for residual in (_aligned(prediction, target, known), _normalize(prediction, known)):
+        residual = ops.convert_to_numpy(residual)
+        assert (residual[~valid] == 0).all() and (residual[valid] != 0).mean() > 0.9

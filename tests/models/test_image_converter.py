@@ -233,3 +233,21 @@ def test_preprocessor_leaves_targets_alone():
     assert tuple(converted.shape) == (2, 32, 64, 3)
     np.testing.assert_array_equal(ops.convert_to_numpy(same_y), y)
     np.testing.assert_array_equal(ops.convert_to_numpy(same_weight), weight)
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("mean", [float("nan"), float("inf"), "grey", [0.5, 0.5], None]),
+        ("std", [0, -1, float("nan"), [0.5, 0, 0.5], None]),
+        ("multiple_of", [0, -32, 1.5, None, True]),
+    ],
+)
+def test_numbers_that_make_no_sense(name, values):
+    converter = DPTImageConverter()
+    for value in values:
+        with pytest.raises(ValueError, match=f"`{name}` must be .* Received: "):
+            DPTImageConverter(**{name: value})
+        with pytest.raises(ValueError, match=f"`{name}` must be "):
+            setattr(converter, name, value)
+    assert (converter.mean, converter.std, converter.multiple_of) == (0.5, 0.5, 32)

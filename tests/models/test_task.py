@@ -166,3 +166,27 @@ def test_optimizers_keep_the_memory_order_of_weights():
     for slot in slots:
         assert slot.value.stride() == orders[tuple(slot.shape)], slot.path
     assert any(not np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
+
+
+def test_fit_shuffles_arrays_unless_told_not_to(trained, monkeypatch):
+    model, _ = trained
+    photos = np.repeat(tiny.photos(1, 32, 32), 8, axis=0)
+    photos[:, 0, 0, 0] = np.arange(8)
+    targets = np.ones((8, 32, 32, 1), "float32")
+    seen = []
+    get = Arrays.__getitem__
+
+    def watched(self, index):
+        batch = get(self, index)
+        seen.append((index, batch[0][:, 0, 0, 0].tolist()))
+        return batch
+
+    monkeypatch.setattr(Arrays, "__getitem__", watched)
+
+    def order(**options):
+        seen.clear()
+        model.fit(photos, targets, batch_size=8, verbose=0, **options)
+        return [ids for index, ids in seen if index == 0][-1]
+
+    assert order(shuffle=False) == list(range(8))
+    assert order() != list(range(8)) and sorted(order()) == list(range(8))

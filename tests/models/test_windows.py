@@ -72,3 +72,19 @@ def test_depth_of_a_large_photo(kind):
 def test_sizes_that_make_no_sense():
     with pytest.raises(ValueError, match="one number, at least 32. Received: 31"):
         tiny.depth().predict_image(np.zeros((64, 64, 3), "uint8"), sliding_window=31)
+
+
+def test_windows_fade_into_each_other():
+    """Each window has details of its own that no scale and shift remove: no seam shows where."""
+    whole = landscape(96, 240)
+    rng = np.random.default_rng(0)
+
+    def predict(places):
+        waves = [np.cos(np.arange(96) / 9 + rng.uniform(0, 6))[:, None] for _ in places]
+        return [whole[p] + 0.5 * wave for p, wave in zip(places, waves, strict=True)]
+
+    result = blend(whole, 96, predict)
+    steps = np.abs(np.diff(result - whole, axis=1)).max(axis=0)
+    assert len(windows(240, 96)) == 4
+    # Half of a window's own detail would appear at once at the border of the next.
+    assert steps.max() < 0.08
