@@ -79,14 +79,22 @@ def _convert(checkpoint, folder, address, name, progress):
     """Write the preset directory of a checkpoint; `name` is the preset that it is of, if known."""
     layout = format_of(checkpoint.specs, checkpoint.hf_config)
     sha256 = checkpoint.sha256()
-    name = name or _preset_with(sha256)
     architecture = layout.config_from(checkpoint.specs, checkpoint.hf_config)
+    tells_itself = layout.ambiguous and checkpoint.hf_config is not None
+    if name is None and not tells_itself:
+        files = [file.name for file in checkpoint.files]
+        name = _preset_with(sha256) or layout.preset_of(files)
+    if name is None and layout.ambiguous and not tells_itself:
+        raise _asking(address, layout, architecture)
     task = task_named(layout.task)
     if name is not None:
         preset = presets.read_preset(name)
         parts = ("encoder", "encoder_config") if layout.fresh else tuple(architecture)
         told = {part: architecture[part] for part in parts}
-        if lines := differences(told, preset["architecture"], layout.untold):
+        lines = differences(told, preset["architecture"], layout.untold)
+        if tells_itself:
+            lines += _taps_differ(architecture, preset["architecture"])
+        if lines:
             raise WeightsError(f"{address} is not of preset {name!r}:\n  " + "\n  ".join(lines))
     else:
         preset = {
@@ -127,6 +135,31 @@ def _convert(checkpoint, folder, address, name, progress):
         card[key] = preset.get(key)
     text = json.dumps(card, indent=2, ensure_ascii=False)
     (folder / CARD).write_text(text + "\n", encoding="utf-8")
+
+
+def _asking(address, layout, architecture):
+    """The error for a checkpoint that may be any of several presets."""
+    candidates = []
+    for name in presets.preset_names():
+        preset = presets.read_preset(name)
+        formats = {source["format"] for source in preset["sources"]}
+        if layout.name in formats and not differences(
+            architecture, preset["architecture"], layout.untold
+        ):
+            candidates.append(name)
+    return WeightsError(
+        f"The tensors of {address} do not show which network it is: several have the same ones. "
+        "Name it with keras_dpt.convert(..., preset=NAME) or `keras-dpt convert --preset NAME`, "
+        f"NAME being one of {', '.join(candidates) or 'keras_dpt.list_presets()'}."
+    )
+
+
+def _taps_differ(told, wanted):
+    """A line if a config taps other blocks than a preset."""
+    theirs, ours = (x["encoder_config"]["out_indices"] for x in (told, wanted))
+    if list(theirs) == list(ours):
+        return []
+    return [f"encoder_config.out_indices: {theirs} in the checkpoint, {ours} in the preset"]
 
 
 def _build(preset):

@@ -50,6 +50,8 @@ class DINOv2Encoder(Encoder):
     ```
     """
 
+    fine_tuning_rate = 5e-6  # Depth Anything's
+
     def __init__(
         self,
         num_layers,

@@ -75,6 +75,8 @@ def weight_files(path):
         raise WeightsError(f"There is no file or directory {path}.")
     candidates = [path / name for name in HF_FILES] if path.is_dir() else [path]
     file = next(filter(Path.is_file, candidates), None)
+    if file is None and path.is_dir() and (pair := _encoder_and_head(path)):
+        return pair
     if file is None:
         raise WeightsError(f"{path} holds no weights: it has none of {', '.join(HF_FILES)}.")
     if not file.name.endswith(".index.json"):
@@ -84,6 +86,12 @@ def weight_files(path):
         if not (file.parent / shard).is_file():
             raise WeightsError(f"{file} names {shard}, which is missing; put it beside the index.")
     return [file.parent / shard for shard in shards]
+
+
+def _encoder_and_head(folder):
+    """The two files of a network of DINOv2's authors, if a folder holds just these; else `None`."""
+    pair = [list(folder.glob(pattern)) for pattern in ("*_pretrain.pth", "*_head.pth")]
+    return [files[0] for files in pair] if all(len(files) == 1 for files in pair) else None
 
 
 def description_files(path):
