@@ -28,9 +28,7 @@ RULES = (
     *weights("reassemble_{n}/projection", BLOCKS + ".projects.{n-1}.conv"),
     *weights("reassemble_{n}/resize", BLOCKS + ".resize_layers.{n-1}"),
     *weights("fusion_input_{n}", "decode_head.convs.{n-1}.conv"),
-    *weights(
-        "fusion_{n}/residual_unit{m}/conv{k}", FUSION + ".res_conv_unit{m}.conv{k}.conv"
-    ),
+    *weights("fusion_{n}/residual_unit{m}/conv{k}", FUSION + ".res_conv_unit{m}.conv{k}.conv"),
     *weights("fusion_{n}/projection", FUSION + ".project.conv"),
     *weights("depth_head/projection", "decode_head.project.conv"),
     *weights("depth_head/conv1", "decode_head.conv_depth.head.0"),
