@@ -81,8 +81,8 @@ class CheckpointFormat:
             is a checkpoint of this format. Formats of single files leave it out.
         names_from: function of `(architecture, hf_config)` that returns what Hugging Face's config
             adds to the preset's `output`, such as class names.
-        ambiguous: whether networks that differ in more than weights have the same tensors. Without a
-            `config.json`, a preset must then say which of them a checkpoint is.
+        ambiguous: whether networks that differ in more than weights have the same tensors. Without
+            a `config.json`, a preset must then say which of them a checkpoint is.
         preset_of: function of names of weight files that returns the name of the preset whose
             official file has one of them, or `None`.
         untold: arguments that no tensor shows, in which a preset may differ from what is read.

@@ -25,7 +25,7 @@ def resize(image: np.ndarray, size: tuple[int, int], method: str = "bicubic") ->
     | `bicubic`            | cubic, a = -0.75, no antialiasing, may overshoot        | float32     |
     | `bicubic_antialias`  | cubic, a = -0.5, widened when shrinking, on grey levels | uint8       |
     | `bilinear`           | linear, no antialiasing                                 | float32     |
-    | `bilinear_aligned`   | linear, centres of corner pixels onto each other         | float32     |
+    | `bilinear_aligned`   | linear, corner pixels' centres onto each other          | float32     |
     | `bilinear_antialias` | linear, widened when shrinking, on grey levels          | uint8       |
     | `nearest`            | the nearest pixel                                       | input dtype |
 

@@ -349,8 +349,8 @@ def _with_max_depth(output_layer, max_depth, received):
     if known == max_depth:
         return output_layer
     logger.warning(
-        "The output layer's max_depth, %g m, becomes %g m: predictions of weights that were trained "
-        "with the first one are wrong by that factor until they are fine-tuned.",
+        "The output layer's max_depth of %g m becomes %g m: predictions of weights that were "
+        "trained with the former are wrong by that factor until they are fine-tuned.",
         known,
         max_depth,
     )
