@@ -8,7 +8,7 @@ from pathlib import Path
 from keras_dpt import presets
 from keras_dpt.conversion.architecture import differences
 from keras_dpt.conversion.engine import assign, plan
-from keras_dpt.conversion.formats import check_config, format_of
+from keras_dpt.conversion.formats import check_config, format_of, keras_hub
 from keras_dpt.errors import WeightsError
 from keras_dpt.files import temporary_folder
 from keras_dpt.models.tasks import task_named
@@ -68,11 +68,19 @@ def convert(source, out, preset=None, progress=True):
         out.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(out.parent) as partial:
             with disk_full_explained(partial.parent):
-                _convert(Checkpoint(path), partial, address, preset or name, progress)
+                _convert(_opened(path), partial, address, preset or name, progress)
             if out.is_dir():
                 out.rmdir()
             partial.rename(out)
     return out
+
+
+def _opened(path):
+    """The checkpoint at `path`; that of keras-hub is read by keras-hub."""
+    config = path / "config.json"
+    if path.is_dir() and config.is_file() and keras_hub.owns(read_json(config)):
+        return keras_hub.KerasHubCheckpoint(path)
+    return Checkpoint(path)
 
 
 def _convert(checkpoint, folder, address, name, progress):

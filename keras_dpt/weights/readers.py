@@ -15,6 +15,9 @@ from keras_dpt.weights.download import sha256_of
 # Weight files of a Hugging Face directory, in order of preference.
 HF_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
+# That of a keras-hub preset.
+KERAS_FILE = "model.weights.h5"
+
 _SAFETENSORS_DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -77,6 +80,8 @@ def weight_files(path):
     file = next(filter(Path.is_file, candidates), None)
     if file is None and path.is_dir() and (pair := _encoder_and_head(path)):
         return pair
+    if file is None and (path / KERAS_FILE).is_file():
+        return [path / KERAS_FILE]
     if file is None:
         raise WeightsError(f"{path} holds no weights: it has none of {', '.join(HF_FILES)}.")
     if not file.name.endswith(".index.json"):

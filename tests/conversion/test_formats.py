@@ -135,6 +135,7 @@ def test_a_config_names_them_too(config, name):
     [
         {"model_type": "dpt"},
         {"model_type": "dpt", "is_hybrid": True, "backbone_config": {"model_type": "bit"}},
+        {"registered_name": "keras_hub>DepthAnythingBackbone"},
         {"model_type": "vit"},
         {"model_type": "depth_anything", "backbone_config": {"model_type": "dinov2"}},
         {"model_type": "dpt", "backbone_config": {"model_type": "dinov2"}},

@@ -1,6 +1,7 @@
 """Depth Anything and DINOv2's depthers: against float64 references and against transformers."""
 
 import json
+import zlib
 from collections import namedtuple
 
 import keras
@@ -249,9 +250,69 @@ def test_transformers_dpt_on_dinov2(tmp_path):
         assert largest < MAX and rms < RMS, size
 
 
+def keras_hub_network(size=112):
+    """keras-hub's Depth Anything of one square size, with random weights."""
+    keras_hub = pytest.importorskip("keras_hub")
+    encoder = keras_hub.models.DINOV2Backbone(
+        patch_size=14,
+        num_layers=reference.BLOCKS,
+        hidden_dim=reference.DIM,
+        num_heads=reference.HEADS,
+        intermediate_dim=4 * reference.DIM,
+        image_shape=(size, size, 3),
+        position_embedding_shape=(size, size),
+        antialias_in_interpolation=False,
+        apply_layernorm=True,
+    )
+    network = keras_hub.models.DepthAnythingBackbone(
+        image_encoder=encoder,
+        reassemble_factors=[4, 2, 1, 0.5],
+        neck_hidden_dims=list(reference.WIDTHS),
+        fusion_hidden_dim=reference.FUSED,
+        head_hidden_dim=32,
+        head_in_index=-1,
+        feature_keys=[f"stage{tap + 1}" for tap in reference.TAPS["v2"]],
+    )
+    for variable in network.weights:
+        rng = np.random.default_rng(zlib.crc32(variable.path.encode()))
+        shape = tuple(variable.shape)
+        if variable.path.endswith(("gamma", "lambda1")):
+            value = rng.uniform(0.3, 1.7, shape)
+        elif variable.path.endswith("kernel"):
+            fan_in = shape[0] if len(shape) < 4 else np.prod(shape[:3])
+            value = rng.normal(0, fan_in**-0.5, shape)
+        else:
+            value = rng.normal(0, 0.3, shape)
+        variable.assign(value.astype("float32"))
+    # A copy for one size, which keras-hub makes when it loads weights: here it is the same.
+    stored, copied = (
+        next(v for v in network.weights if v.path.endswith(f"/{name}"))
+        for name in ("position_embeddings", "interpolated_position_embeddings")
+    )
+    copied.assign(stored)
+    last = next(v for v in network.weights if v.path.endswith("head/conv3/bias"))
+    last.assign(last + 1.0)
+    return network
+
+
+def test_keras_hub_presets_are_converted(tmp_path):
+    """At its own size it computes the same; the head's activation is its task's."""
+    network = keras_hub_network()
+    network.save_to_preset(str(tmp_path / "hub"))
+    model = keras_dpt.DPTDepth.from_preset(str(tmp_path / "hub"))
+    assert model.backbone.image_encoder.out_indices == reference.TAPS["v2"]
+    x = reference.picture(112, 112)
+    expected = predict(network, (x,))[..., 0]
+    output = predict(model, (x,))[..., 0]
+    assert expected.std() > 0.1 and (output >= 0).all()
+    largest, rms = errors(output, np.maximum(expected, 0))
+    assert largest < MAX and rms < RMS
+
+
 def test_every_format_on_dinov2_is_here():
     names = {n for n, f in FORMATS.items() if "DINOv2Encoder" in {e.__name__ for e in f.encoders}}
-    assert names == {"depth_anything", "hf_depth_anything", "dinov2_depther", "hf_dinov2_depther"}
+    depth_anything = {"depth_anything", "hf_depth_anything", "keras_hub_depth_anything"}
+    assert names == depth_anything | {"dinov2_depther", "hf_dinov2_depther"}
 
 
 def test_two_files_make_a_depther(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from keras_dpt.conversion.formats import (
     efficientnet_lite,
     hf_dpt,
     isl_org,
+    keras_hub,
     vit_imagenet,
 )
 from keras_dpt.conversion.formats.unsupported import UNSUPPORTED
@@ -24,6 +25,7 @@ _ALL = (
     depth_anything.HUGGING_FACE,
     dinov2_depther.AUTHORS,
     dinov2_depther.HUGGING_FACE,
+    keras_hub.FORMAT,
 )
 FORMATS = {layout.name: layout for layout in _ALL}
 
