@@ -295,11 +295,22 @@ def keras_hub_network(size=112):
     return network
 
 
-def test_keras_hub_presets_are_converted(tmp_path):
+def test_keras_hub_presets_are_converted(tmp_path, monkeypatch):
     """At its own size it computes the same; the head's activation is its task's."""
+    kagglehub = pytest.importorskip("kagglehub")
     network = keras_hub_network()
     network.save_to_preset(str(tmp_path / "hub"))
-    model = keras_dpt.DPTDepth.from_preset(str(tmp_path / "hub"))
+    handle, asked = "keras/depth-anything/keras/depth_anything_v2_small/1", []
+
+    def cached(name, path):
+        asked.append((name, path))
+        return str(tmp_path / "hub" / path)
+
+    monkeypatch.setattr(kagglehub, "model_download", cached)
+    monkeypatch.delenv("KERAS_DPT_OFFLINE", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    model = keras_dpt.DPTDepth.from_preset(f"kaggle://{handle}")
+    assert asked == [(handle, "config.json"), (handle, "model.weights.h5")]
     assert model.backbone.image_encoder.out_indices == reference.TAPS["v2"]
     x = reference.picture(112, 112)
     expected = predict(network, (x,))[..., 0]
