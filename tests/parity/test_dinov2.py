@@ -289,7 +289,7 @@ def keras_hub_network(size=112):
         next(v for v in network.weights if v.path.endswith(f"/{name}"))
         for name in ("position_embeddings", "interpolated_position_embeddings")
     )
-    copied.assign(stored)
+    copied.assign(keras.ops.convert_to_numpy(stored))
     last = next(v for v in network.weights if v.path.endswith("head/conv3/bias"))
     last.assign(last + 1.0)
     return network
