@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for type checkers, editors and the documentation; `_HOMES` 
         video,
     )
     from keras_dpt.conversion.convert import convert
+    from keras_dpt.encoders.dinov2 import DINOv2Encoder
     from keras_dpt.encoders.efficientnet_hybrid import EfficientNetHybridEncoder
     from keras_dpt.encoders.encoder import Encoder, Tap
     from keras_dpt.encoders.keras_hub_backbone import KerasHubEncoder
@@ -58,6 +59,7 @@ if TYPE_CHECKING:  # for type checkers, editors and the documentation; `_HOMES` 
 
 __all__ = [
     "Clamped",
+    "DINOv2Encoder",
     "DPTBackbone",
     "DPTDecoder",
     "DPTDepth",
@@ -113,6 +115,7 @@ __all__ = [
 # Module: the public names in it; for those named in `_MODULES`, the module itself is the name.
 _HOMES = {
     "conversion.convert": ("convert",),
+    "encoders.dinov2": ("DINOv2Encoder",),
     "encoders.efficientnet_hybrid": ("EfficientNetHybridEncoder",),
     "encoders.encoder": ("Encoder", "Tap"),
     "encoders.keras_hub_backbone": ("KerasHubEncoder",),

@@ -10,8 +10,16 @@ from keras_dpt.errors import TrainingError
 # wherever they are, and all others. The order is that of the optimizer's saved state.
 GROUPS = ("decoder", "encoder", "adapters")
 
-# The paper's, for depth: the encoder is pretrained and moves slowly, the decoder starts untrained.
-DEPTH_RATES = {"encoder": 1e-5, "decoder": 1e-4}
+
+def depth_rates(encoder_rate):
+    """Rates for depth: the encoder is pretrained and moves slowly, the decoder ten times as fast.
+
+    As in the paper, with 1e-5, and in Depth Anything, with 5e-6.
+    """
+    return {"encoder": encoder_rate, "decoder": float(f"{10 * encoder_rate:.12g}")}
+
+
+DEPTH_RATES = depth_rates(1e-5)
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")

@@ -24,8 +24,8 @@ def read_preset(name):
     `backbone_config`, `task_config`: a class name and constructor arguments), `image` (constructor
     arguments of `DPTImageConverter`), `output` (`kind`, `unit`), `parameters`, `weights`
     ("complete", or "encoder_only" where the decoder starts untrained), `sources` (in order of
-    preference: `format` and `repo` with `file`, or `url`; `sha256` or `sha256_prefix` where it is
-    known),
+    preference: `format` and `repo` with `file`, or `url`, and `encoder_url` where the encoder is a
+    file of its own; `sha256` or `sha256_prefix` where it is known),
     `weights_license`, `license_evidence`, `commercial_ok` (true where the authors' licence of the
     weights says so, `None` where the training data make it doubtful), `training_data`, `notes`,
     `parity` (measured figures).
@@ -87,14 +87,14 @@ def source_sha256(source):
 
 def _row(preset):
     """A preset's line of the table, as strings."""
-    height, width = preset["image"]["image_size"]
+    size = preset["image"]["image_size"]
     sources = preset["sources"]
     return (
         preset["name"],
         f"{preset['parameters'] / 1e6:.1f} M",
         preset["output"]["kind"] + (", untrained" if preset["weights"] == "encoder_only" else ""),
         preset["output"]["unit"] or "-",
-        f"{height} x {width}",
+        f"{size[0]} x {size[1]}" if size else "any",
         preset["weights_license"],
         source_address(sources[0]) if sources else "embedded",
     )

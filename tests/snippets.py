@@ -20,6 +20,7 @@ BUNDLED = {
     "dpt_hybrid": "dpt_mini_nyuv2",
     "dpt_large": "dpt_mini_nyuv2",
     "dpt_large_ade20k": "dpt_mini_camvid",
+    "depth_anything_v2_small": "dpt_mini_nyuv2",
 }
 METRIC = ("dpt_hybrid_nyu", "dpt_hybrid_kitti")
 

@@ -16,6 +16,12 @@ from keras_dpt.encoders import ENCODERS
 from keras_dpt.maps.depth_map import UNITS
 from keras_dpt.presets import list_presets, preset_names, preset_path, read_preset, source_address
 
+DEPTH_ANYTHING = [
+    f"depth_anything_{version}{size}"
+    for version in ("", "v2_", "v2_metric_indoor_", "v2_metric_outdoor_")
+    for size in ("small", "base", "large")
+]
+DINOV2 = [f"dinov2_dpt_{s}_{data}" for s in ("small", "base", "large") for data in ("nyu", "kitti")]
 OFFICIAL = ["dpt_base", "dpt_hybrid", "dpt_hybrid_kitti", "dpt_hybrid_nyu", "dpt_large"]
 KEYS = {
     "name": str,
@@ -59,7 +65,10 @@ def test_nothing_is_left_out(name):
     assert preset["weights"] in ("complete", "encoder_only")
     kind = preset["output"]["kind"]
     assert kind == "labels" or preset["output"]["unit"] == UNITS[kind]
-    assert all(side % 32 == 0 for side in preset["image"]["image_size"])
+    image = preset["image"]
+    assert all(side % image["multiple_of"] == 0 for side in image["image_size"] or ())
+    patch_size = preset["architecture"]["encoder_config"].get("patch_size", 16)
+    assert image["multiple_of"] % patch_size == 0
     assert preset["sources"] or preset_path(name), "neither fetched nor embedded"
 
 
@@ -91,6 +100,45 @@ def test_an_official_preset_leaves_nothing_to_defaults(name):
         # Upstream's file names end with the first digits of their hash.
         if "url" in source:
             assert source["url"].endswith(f"-{source['sha256_prefix']}.pt")
+
+
+@pytest.mark.parametrize("name", DEPTH_ANYTHING + DINOV2)
+def test_presets_on_dinov2_leave_nothing_to_defaults(name):
+    preset = read_preset(name)
+    architecture = preset["architecture"]
+    assert set(architecture["encoder_config"]) == arguments(ENCODERS["DINOv2Encoder"])[1]
+    assert {"size_rule", "pad"} & set(preset["image"])
+    assert "output_resize" in architecture["task_config"]
+    assert {source["format"] for source in preset["sources"]} <= set(FORMATS)
+    # Hashes, where known, are whole.
+    hashes = [presets.source_sha256(source) for source in preset["sources"]]
+    assert {len(known) for known in hashes if known} <= {64}
+
+
+def test_versions_of_depth_anything_differ_in_taps_and_resizing():
+    def told(name):
+        architecture = read_preset(name)["architecture"]
+        task = architecture["task_config"]
+        taps = architecture["encoder_config"]["out_indices"]
+        return taps, task["output_resize"], task.get("max_depth")
+
+    assert told("depth_anything_small") == ([8, 9, 10, 11], "bilinear", None)
+    assert told("depth_anything_large") == ([20, 21, 22, 23], "bilinear", None)
+    assert told("depth_anything_v2_base") == ([2, 5, 8, 11], "bilinear_aligned", None)
+    assert told("depth_anything_v2_large") == ([4, 11, 17, 23], "bilinear_aligned", None)
+    assert told("depth_anything_v2_metric_indoor_small")[2] == 20
+    assert told("depth_anything_v2_metric_outdoor_small")[2] == 80
+
+
+def test_licences_of_depth_anything(capsys):
+    allowed = {preset["name"] for preset in list_presets(commercial_ok=True)}
+    mine = {name for name in allowed if name in DEPTH_ANYTHING + DINOV2}
+    v1 = {name for name in DEPTH_ANYTHING if "v2" not in name}
+    assert mine == v1 | {"depth_anything_v2_small"}
+    assert read_preset("depth_anything_v2_base")["weights_license"] == "CC-BY-NC-4.0"
+    for name in DEPTH_ANYTHING:
+        assert ("metric" in name) == (read_preset(name)["weights_license"] == "unclear")
+    capsys.readouterr()
 
 
 def test_metric_presets_are_official():

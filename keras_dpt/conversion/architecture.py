@@ -29,6 +29,8 @@ UNTOLD = frozenset(
         "layer_norm_epsilon",
         "num_groups",
         "weight_standardization",
+        "position_offset",
+        "apply_final_norm",
     }
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from keras_dpt import presets
 from keras_dpt.conversion.architecture import differences
 from keras_dpt.conversion.engine import assign, matches, plan
-from keras_dpt.conversion.formats import check_config, format_of
+from keras_dpt.conversion.formats import check_config, format_of, keras_hub
 from keras_dpt.errors import WeightsError
 from keras_dpt.files import temporary_folder
 from keras_dpt.models.tasks import task_named
@@ -71,27 +71,43 @@ def convert(source, out, preset=None, progress=True):
         with temporary_folder(out.parent) as partial:
             whatever = explained(address, WeightsError, "cannot be converted")
             with whatever, disk_full_explained(partial.parent):
-                _convert(Checkpoint(path), partial, address, preset or name, progress)
+                _convert(_opened(path), partial, address, preset or name, progress)
             if out.is_dir():
                 out.rmdir()
             partial.rename(out)
     return out
 
 
+def _opened(path):
+    """The checkpoint at `path`; that of keras-hub is read by keras-hub."""
+    config = path / "config.json"
+    if path.is_dir() and config.is_file() and keras_hub.owns(read_json(config)):
+        return keras_hub.KerasHubCheckpoint(path)
+    return Checkpoint(path)
+
+
 def _convert(checkpoint, folder, address, name, progress):
     """Write the preset directory of a checkpoint; `name` is the preset that it is of, if known."""
     layout = format_of(checkpoint.specs, checkpoint.hf_config)
     sha256 = checkpoint.sha256()
-    name = name or _preset_with(sha256)
     with explained(address, WeightsError, "has tensors of unexpected names or shapes"):
         architecture = layout.config_from(checkpoint.specs, checkpoint.hf_config)
     _check_amount(architecture, layout, checkpoint, address)
+    tells_itself = layout.ambiguous and checkpoint.hf_config is not None
+    if name is None and not tells_itself:
+        files = [file.name for file in checkpoint.files]
+        name = _preset_with(sha256) or layout.preset_of(files)
+    if name is None and layout.ambiguous and not tells_itself:
+        raise _asking(address, layout, architecture)
     task = task_named(layout.task)
     if name is not None:
         preset = presets.read_preset(name)
         parts = ("encoder", "encoder_config") if layout.fresh else tuple(architecture)
         told = {part: architecture[part] for part in parts}
-        if lines := differences(told, preset["architecture"], layout.untold):
+        lines = differences(told, preset["architecture"], layout.untold)
+        if tells_itself:
+            lines += _taps_differ(architecture, preset["architecture"])
+        if lines:
             raise WeightsError(f"{address} is not of preset {name!r}:\n  " + "\n  ".join(lines))
     else:
         preset = {
@@ -143,6 +159,31 @@ def _check_amount(architecture, layout, checkpoint, address):
         described |= architecture["backbone_config"]
     available = sum(math.prod(spec.shape) for spec in checkpoint.specs.values())
     check_amount(described, available, address)
+
+
+def _asking(address, layout, architecture):
+    """The error for a checkpoint that may be any of several presets."""
+    candidates = []
+    for name in presets.preset_names():
+        preset = presets.read_preset(name)
+        formats = {source["format"] for source in preset["sources"]}
+        if layout.name in formats and not differences(
+            architecture, preset["architecture"], layout.untold
+        ):
+            candidates.append(name)
+    return WeightsError(
+        f"The tensors of {address} do not show which network it is: several have the same ones. "
+        "Name it with keras_dpt.convert(..., preset=NAME) or `keras-dpt convert --preset NAME`, "
+        f"NAME being one of {', '.join(candidates) or 'keras_dpt.list_presets()'}."
+    )
+
+
+def _taps_differ(told, wanted):
+    """A line if a config taps other blocks than a preset."""
+    theirs, ours = (x["encoder_config"]["out_indices"] for x in (told, wanted))
+    if list(theirs) == list(ours):
+        return []
+    return [f"encoder_config.out_indices: {theirs} in the checkpoint, {ours} in the preset"]
 
 
 def _build(preset):

@@ -82,6 +82,10 @@ class CheckpointFormat:
             is a checkpoint of this format. Formats of single files leave it out.
         names_from: function of `(architecture, hf_config)` that returns what Hugging Face's config
             adds to the preset's `output`, such as class names.
+        ambiguous: whether networks that differ in more than weights have the same tensors. Without
+            a `config.json`, a preset must then say which of them a checkpoint is.
+        preset_of: function of names of weight files that returns the name of the preset whose
+            official file has one of them, or `None`.
         untold: arguments that no tensor shows, in which a preset may differ from what is read.
         fresh: `{pattern of variable paths: reason why the layout has no tensors for them}`. These
             variables keep their initial values.
@@ -97,6 +101,8 @@ class CheckpointFormat:
     image_from: Callable
     owns: Callable = lambda config: False
     names_from: Callable = lambda architecture, hf_config: {}
+    ambiguous: bool = False
+    preset_of: Callable = lambda files: None
     untold: frozenset[str] = frozenset()
     fresh: dict[str, str] = field(default_factory=dict)
 

@@ -41,6 +41,7 @@ class Encoder(keras_hub.models.Backbone):
         required_multiple: what sides of images must be multiples of; the encoder refuses others.
         size_multiple: what sides are rounded to wherever this package chooses a size: image
             converters, training stages, studies, export. See `size_multiple`.
+        fine_tuning_rate: learning rate of its pretrained weights, `compile`'s default for depth.
 
     Inputs: `(B, H, W, 3)` float, normalised as the weights expect.
     Raises: ValueError: at call, sides that are not multiples of `required_multiple`.
@@ -49,6 +50,7 @@ class Encoder(keras_hub.models.Backbone):
     """
 
     taps: tuple[Tap, ...]
+    fine_tuning_rate = 1e-5  # the DPT paper's
 
     @property
     def unit(self):

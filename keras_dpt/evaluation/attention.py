@@ -28,8 +28,8 @@ class AttentionMap:
             for the class token, the first one.
         weights: `(Q, N, h, w)` float32: by query and head, how much of its attention each patch
             gets.
-        to_class_token: `(Q, N)` float32: how much the class token gets. With `weights` it sums to
-            1 for each query and head.
+        to_class_token: `(Q, N)` float32: how much the class token gets. With `weights`, and what
+            register tokens get if there are any, it sums to 1 for each query and head.
     """
 
     block: int

@@ -31,6 +31,8 @@ def describe(model, source) -> dict:
             "keep_aspect_ratio": converter.keep_aspect_ratio,
             "multiple_of": converter.multiple_of,
             "resize": converter.resize,
+            "size_rule": converter.size_rule,
+            "pad": converter.pad,
             "mean": np.asarray(converter.mean, float).tolist(),
             "std": np.asarray(converter.std, float).tolist(),
         },

@@ -14,14 +14,15 @@ _RESIZE = {
     "bicubic": "OpenCV's cv2.INTER_CUBIC (a = -0.75, no antialiasing) on float32 pixels",
     "bicubic_antialias": "Pillow's BICUBIC (a = -0.5, antialiased) on 8-bit pixels",
     "bilinear": "OpenCV's cv2.INTER_LINEAR (no antialiasing) on float32 pixels",
+    "bilinear_aligned": "linear, centres of corner pixels onto each other, on float32 pixels",
     "bilinear_antialias": "Pillow's BILINEAR (antialiased) on 8-bit pixels",
     "nearest": "pixel floor((i + 0.5) * old / new) of each axis",
 }
-_SIZE_RULE = (
-    "Factors are image_size / photo size, per axis. With keep_aspect_ratio, the factor closest to "
-    "1 holds for both axes. A side becomes round(factor * side / multiple_of) * multiple_of, and "
-    "at least multiple_of."
-)
+_FACTOR = {
+    "minimal": ("the factor closest to 1", ""),
+    "lower_bound": ("the larger factor", " A side below image_size is rounded up instead."),
+    "upper_bound": ("the smaller factor", " A side above image_size is rounded down instead."),
+}
 
 
 def describe(model, form, file, shape, checks, tolerance, origin=None):
@@ -87,7 +88,7 @@ def describe_preprocessing(converter, size):
         # A file of one size takes photos of any shape only if they are stretched.
         "keep_aspect_ratio": converter.keep_aspect_ratio and is_free,
         "multiple_of": converter.multiple_of,
-        "size_rule": _SIZE_RULE if image_size else "Photos keep their size.",
+        "size_rule": _size_rule(converter, image_size),
         "resize": converter.resize,
         "resize_meaning": _RESIZE[converter.resize],
         "normalise": "(pixels / 255 - mean) / std",
@@ -95,6 +96,23 @@ def describe_preprocessing(converter, size):
         "std": np.asarray(converter.std, float).tolist(),
         "value_range": _value_range(converter),
     }
+
+
+def _size_rule(converter, image_size):
+    """How the size of the input follows from that of a photo."""
+    if converter.pad and not image_size:
+        return (
+            "Photos keep their size. After normalisation, zeros around them, floor(half) of them "
+            "above and to the left, make sides multiples of multiple_of."
+        )
+    if not image_size:
+        return "Photos keep their size."
+    factor, bound = _FACTOR[converter.size_rule]
+    return (
+        f"Factors are image_size / photo size, per axis. With keep_aspect_ratio, {factor} holds "
+        "for both axes. A side becomes round(factor * side / multiple_of) * multiple_of, and at "
+        f"least multiple_of.{bound}"
+    )
 
 
 def _value_range(converter):

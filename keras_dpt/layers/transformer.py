@@ -96,13 +96,17 @@ class PositionEmbedding(keras.layers.Layer):
         batch, height, width, dim = ops.shape(x)
         positions = ops.convert_to_tensor(self.position_embedding)
         grid = ops.reshape(positions[:, 1:], (1, *self.grid, dim))
-        grid = resize_bilinear(grid, (height, width), align_corners=False)
+        grid = self.resized(grid, (height, width))
         positions = ops.concatenate([positions[:, :1], ops.reshape(grid, (1, -1, dim))], axis=1)
         class_token = ops.broadcast_to(ops.cast(self.class_token, x.dtype), (batch, 1, dim))
         tokens = ops.concatenate(
             [class_token, ops.reshape(x, (batch, height * width, dim))], axis=1
         )
         return tokens + ops.cast(positions, x.dtype)
+
+    def resized(self, grid, size):
+        """The stored positions `(1, h, w, D)` on a grid of another `size`."""
+        return resize_bilinear(grid, size, align_corners=False)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, dim = input_shape
@@ -240,7 +244,11 @@ class TransformerBlock(keras.layers.Layer):
         self.norm1 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm1")
         self.attention = Attention(hidden_dim, num_heads, dtype=dtype, name="attention")
         self.norm2 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm2")
-        self.mlp = MLP(hidden_dim, mlp_dim, dtype=dtype, name="mlp")
+        self.mlp = self.feed_forward()
+
+    def feed_forward(self):
+        """The layer after the attention."""
+        return MLP(self.hidden_dim, self.mlp_dim, dtype=self.dtype_policy, name="mlp")
 
     def build(self, input_shape):
         for layer in (self.norm1, self.attention, self.norm2, self.mlp):

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import shutil
+from pathlib import Path
 
 from keras_dpt import presets
 from keras_dpt.conversion.convert import CARD, convert
@@ -23,12 +24,15 @@ from keras_dpt.errors import WeightsError
 from keras_dpt.loading.preset_files import check_descriptions
 from keras_dpt.weights.download import FORBIDDEN, download_from_hub, is_offline, sha256_of
 from keras_dpt.weights.originals import cache_directory, expanded
-from keras_dpt.weights.readers import description_files, read_json, weight_files
+from keras_dpt.weights.readers import KERAS_FILE, description_files, read_json, weight_files
 
 logger = logging.getLogger("keras_dpt")
 
 # Part of every key: raise it when conversion changes, so that old results are not found.
 FORMAT = 1
+
+# keras-hub's presets that its own classes load otherwise, and ours by conversion.
+DEPTH_ANYTHING = "kaggle://keras/depth-anything/"
 
 
 def preset_directory(preset, progress=True):
@@ -62,7 +66,7 @@ def preset_directory(preset, progress=True):
                 f"{FORBIDDEN}, so {preset} is not asked for. Download it by other means and pass "
                 "its directory."
             )
-        return preset
+        return _of_kaggle(preset, progress) if preset.startswith(DEPTH_ANYTHING) else preset
     path = expanded(preset)
     if not path.exists() and path.name == preset and not path.suffix:
         presets.read_preset(preset)  # raises and lists the names
@@ -71,6 +75,21 @@ def preset_directory(preset, progress=True):
         check_descriptions(path)
         return str(path) if preset.startswith("~") else preset
     return _converted(str(path), path.stem, _fingerprint(path), progress)
+
+
+def _of_kaggle(preset, progress):
+    """The converted preset of a keras-hub handle, by the cache that keras-hub has it in, too."""
+    import kagglehub
+
+    handle = preset.removeprefix("kaggle://")
+    try:
+        config = Path(kagglehub.model_download(handle, path="config.json"))
+        kagglehub.model_download(handle, path=KERAS_FILE)
+    except Exception as error:  # of the client, of the network
+        raise WeightsError(
+            f"Can't fetch {preset}: {str(error) or type(error).__name__}."
+        ) from error
+    return preset_directory(str(config.parent), progress)
 
 
 def _converted(source, name, digest, progress):

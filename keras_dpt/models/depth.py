@@ -1,5 +1,6 @@
 """Depth estimation: the backbone, a depth head, and the way from a photo to a depth map."""
 
+import logging
 from contextlib import nullcontext
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 from keras_dpt.errors import TrainingError
 from keras_dpt.images.resizing import resize
 from keras_dpt.layers.heads import DepthHead
-from keras_dpt.layers.outputs import InverseAffine, RelativeInverseDepth, ResizeLike
+from keras_dpt.layers.outputs import InverseAffine, RelativeInverseDepth, ResizeLike, ScaledSigmoid
 from keras_dpt.losses.depth import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
 from keras_dpt.maps.depth_map import UNITS, DepthMap
 from keras_dpt.metrics.depth import AbsRel, Delta1
@@ -22,7 +23,9 @@ from keras_dpt.models.preprocessor import DPTDepthPreprocessor
 from keras_dpt.models.targets import DepthsSeen
 from keras_dpt.models.task import DPTTask
 from keras_dpt.models.windows import blend, check_side
-from keras_dpt.optimizers import DEPTH_RATES, optimizer_with_rates
+from keras_dpt.optimizers import depth_rates, optimizer_with_rates
+
+logger = logging.getLogger("keras_dpt")
 
 # For `describe_output`.
 _MEANING = {
@@ -30,10 +33,13 @@ _MEANING = {
     "and an unknown b of each photo.",
     "metric_depth": "Metres along the optical axis, for cameras like those of the training data.",
 }
-_TO_PHOTO_SIZE = (
-    "Resize to the photo's size with cv2.INTER_CUBIC, then clip to the smallest and the largest "
-    "value before resizing."
-)
+_TO_PHOTO_SIZE = {
+    "bicubic": "Resize to the photo's size with cv2.INTER_CUBIC, then clip to the smallest and the "
+    "largest value before resizing.",
+    "bilinear": "Resize to the photo's size with cv2.INTER_LINEAR.",
+    "bilinear_aligned": "Resize to the photo's size linearly, centres of corner pixels onto each "
+    "other (PyTorch's align_corners=True).",
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -51,11 +57,17 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
             `depth = 1 / (scale * x + shift)` of the head's output x.
         output_layer: for metric depth: `InverseAffine`, `ScaledSigmoid` or `Clamped` (or another
             `DepthOutput`), which makes metres of the head's output.
+        max_depth: short for `output_layer=ScaledSigmoid(max_depth)`, in metres. For a preset whose
+            output layer has another `max_depth`, it replaces that one, with a warning: its weights
+            give wrong metres until they are fine-tuned.
         head_align_corners, head_projection_channels: `align_corners` and `projection_channels` of
             the `DepthHead`, with their sources.
         head_size: "input": the head brings its map to the image's size. "double": it doubles the
             map, and the output layer's result is brought to the image's size, as in DINOv2's depth
             heads (bilinear, corners not aligned).
+        output_resize: how a prediction is brought to the photo's size: "bicubic" (then clipped to
+            the network's range), "bilinear", or "bilinear_aligned" (corners aligned), as in the
+            scripts of DPT, Depth Anything V1 and V2.
 
     Inputs: `(B, H, W, 3)` float, normalised by the preprocessor; sides multiples of the encoder's
         `required_multiple`; any size on the same model.
@@ -95,11 +107,18 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         head_align_corners=True,
         head_projection_channels=None,
         head_size="input",
+        output_resize="bicubic",
+        max_depth=None,
         **kwargs,
     ):
-        output_layer = _output_layer(kind, scale, shift, output_layer)
+        output_layer = _output_layer(kind, scale, shift, output_layer, max_depth)
         if head_size not in ("input", "double"):
             raise ValueError(f'`head_size` must be "input" or "double". Received: {head_size!r}.')
+        if output_resize not in _TO_PHOTO_SIZE:
+            raise ValueError(
+                f"`output_resize` must be one of {tuple(_TO_PHOTO_SIZE)}. Received: "
+                f"{output_resize!r}."
+            )
         check_arguments(self, kwargs)
 
         # === Config, first: `Task.__init__` already compiles ===
@@ -111,6 +130,7 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         self.head_align_corners = head_align_corners
         self.head_projection_channels = head_projection_channels
         self.head_size = head_size
+        self.output_resize = output_resize
 
         # === Layers ===
         self.backbone = backbone
@@ -168,18 +188,21 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
             loss: "auto" is `ScaleShiftInvariantLoss` on inverse depth for relative models and
                 `ScaleInvariantLogLoss` on metres for metric ones.
             metrics: "auto" is `AbsRel` and `Delta1`, after alignment for relative models.
-            learning_rate: of the automatic optimizer. By default `{"encoder": 1e-5, "decoder":
-                1e-4}`, for pretrained encoders; the decoder's is the head's, too, and that of LoRA
-                adapters unless "adapters" has one. For an encoder that starts from random weights,
-                use one number, or `keras.optimizers.schedules.LearningRateSchedule`, for all. Or
-                rules by path, as `keras_dpt.training.optimizer_with_rates` takes them.
+            learning_rate: of the automatic optimizer. By default the encoder's
+                `fine_tuning_rate`, 1e-5 (5e-6 for DINOv2), as "encoder" and ten times that as
+                "decoder", for pretrained encoders; the decoder's is the head's, too, and that of
+                LoRA adapters unless "adapters" has one. For an encoder that starts from random
+                weights, use one number, or `keras.optimizers.schedules.LearningRateSchedule`, for
+                all. Or rules by path, as `keras_dpt.training.optimizer_with_rates` takes them.
                 `model.optimizer.learning_rate` is the decoder's; setting it scales all rates.
             **kwargs: as in `keras.Model.compile`.
 
         Raises: TrainingError: (a ValueError) a weight that no rule has a rate for.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
-            rates = DEPTH_RATES if learning_rate is None else learning_rate
+            rates = learning_rate
+            if rates is None:
+                rates = depth_rates(self.backbone.image_encoder.fine_tuning_rate)
             optimizer = optimizer_with_rates(rates, variables=self.trainable_variables)
         elif learning_rate is not None:
             raise TrainingError(
@@ -239,11 +262,11 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
     def postprocess(self, output, size):
         """Make a `DepthMap` of `size` `(height, width)` from one output of the network `(h, w, 1)`.
 
-        Bicubic resizing as in the original's scripts. It overshoots at edges, so the result is
+        Bicubic resizing, as in the original's scripts, overshoots at edges, so the result is
         clipped: nothing nearer or farther than the network said may appear.
         """
         output = output[..., 0]
-        values = np.clip(resize(output, size, "bicubic"), output.min(), output.max())
+        values = np.clip(resize(output, size, self.output_resize), output.min(), output.max())
         return DepthMap(values, self.kind)
 
     def get_config(self):
@@ -257,6 +280,8 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
             "head_align_corners": self.head_align_corners,
             "head_projection_channels": self.head_projection_channels,
             "head_size": self.head_size,
+            "output_resize": self.output_resize,
+            "max_depth": None,  # the output layer has it
         }
 
     def _own_output_layer(self):
@@ -270,7 +295,7 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
             "kind": self.kind,
             "unit": UNITS[self.kind],
             "meaning": _MEANING[self.kind],
-            "to_photo_size": _TO_PHOTO_SIZE,
+            "to_photo_size": _TO_PHOTO_SIZE[self.output_resize],
         }
 
     @classmethod
@@ -283,7 +308,7 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         return {"kind": preset["output"]["kind"]} | preset["architecture"]["task_config"]
 
 
-def _output_layer(kind, scale, shift, output_layer):
+def _output_layer(kind, scale, shift, output_layer, max_depth=None):
     """The `DepthOutput` that these arguments of `DPTDepth` ask for.
 
     Raises: ValueError: they contradict each other.
@@ -294,6 +319,9 @@ def _output_layer(kind, scale, shift, output_layer):
         raise ValueError(f"`kind` must be one of {tuple(UNITS)}. Received: {kind!r}.")
     has_constants = scale is not None and shift is not None
     received = f"kind={kind!r}, scale={scale}, shift={shift}, output_layer={output_layer}"
+    if max_depth is not None:
+        received += f", max_depth={max_depth}"
+        output_layer = _with_max_depth(output_layer, max_depth, received)
     if output_layer is not None:
         if kind not in (None, output_layer.kind) or scale is not None or shift is not None:
             raise ValueError(
@@ -310,3 +338,21 @@ def _output_layer(kind, scale, shift, output_layer):
     if scale is not None or shift is not None:
         raise ValueError(f"`scale` and `shift` are given together. Received: {received}.")
     return RelativeInverseDepth(dtype="float32")
+
+
+def _with_max_depth(output_layer, max_depth, received):
+    """An output layer, by default a `ScaledSigmoid`, with another largest depth."""
+    if output_layer is None:
+        return ScaledSigmoid(max_depth, dtype="float32", name="metres")
+    known = getattr(output_layer, "max_depth", None)
+    if known is None:
+        raise ValueError(f"The `output_layer` has no `max_depth`. Received: {received}.")
+    if known == max_depth:
+        return output_layer
+    logger.warning(
+        "The output layer's max_depth of %g m becomes %g m: predictions of weights that were "
+        "trained with the former are wrong by that factor until they are fine-tuned.",
+        known,
+        max_depth,
+    )
+    return type(output_layer).from_config(output_layer.get_config() | {"max_depth": max_depth})

@@ -1,5 +1,7 @@
 """Pixels to network input: the size rule of DPT and the only mean and standard deviation."""
 
+import math
+
 import keras
 import keras_hub
 import numpy as np
@@ -12,6 +14,8 @@ from keras_dpt.images.resizing import RESIZE_METHODS, resize
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.sizes import checked_size
 
+SIZE_RULES = ("minimal", "lower_bound", "upper_bound")
+
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class DPTImageConverter(keras_hub.layers.ImageConverter):
@@ -22,19 +26,26 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
     Args:
         image_size: `(height, width)` to aim at, or one number for both; `None` leaves the size
             alone.
-        keep_aspect_ratio: scale both sides by the one factor, of the two that would reach
-            `image_size`, which is closer to 1; else each side by its own.
+        keep_aspect_ratio: scale both sides by one of the two factors that would reach `image_size`,
+            see `size_rule`; else each side by its own.
         multiple_of: sides are rounded to the nearest multiple of this.
         resize: "bicubic" (OpenCV's, a = -0.75, no antialiasing, as the original's scripts), or
             "bicubic_antialias" or "bilinear_antialias" (Pillow's on 8-bit pixels, as
             transformers' processor).
+        size_rule: which factor. "minimal": the one that is closer to 1. "lower_bound": the larger
+            one, and sides that rounding leaves below `image_size` are rounded up, so that both
+            reach it, as in Depth Anything. "upper_bound": the smaller one, and sides above it are
+            rounded down, as in MiDaS.
+        pad: enlarge images to multiples by zeros around them, after normalisation, rather than by
+            resizing, as DINOv2's depth heads do; only without `image_size`.
         mean, std: pixels, divided by 255, become `(x - mean) / std`. Numbers, or one per channel.
 
     Inputs: `(H, W, 3)` or `(B, H, W, 3)`, 0 to 255, integer or float;
         `keras_dpt.images.pixels.pixel_values` is the rule.
     Returns: float32 of the same rank.
     Raises: ImageError: (a ValueError) other shapes, or values such as floats from 0 to 1.
-    Source: isl-org/DPT `dpt/transforms.py`, `Resize` (method "minimal") and `NormalizeImage`.
+    Source: isl-org/DPT `dpt/transforms.py`, `Resize` and `NormalizeImage`; facebookresearch/dinov2
+        `CenterPadding`.
     """
 
     backbone_cls = DPTBackbone  # by it keras-hub finds the image converter of a preset
@@ -47,8 +58,17 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         resize="bicubic",
         mean=0.5,
         std=0.5,
+        size_rule="minimal",
+        pad=False,
         **kwargs,
     ):
+        if size_rule not in SIZE_RULES:
+            raise ValueError(f"`size_rule` must be one of {SIZE_RULES}. Received: {size_rule!r}.")
+        if pad and image_size is not None:
+            raise ValueError(
+                "`pad` leaves images at their own size, so `image_size` must be None. Received: "
+                f"image_size={image_size}."
+            )
         if resize not in RESIZE_METHODS:
             raise ValueError(f"`resize` has to be one of {RESIZE_METHODS}; received {resize!r}.")
         for name in (
@@ -69,6 +89,8 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         self.resize = resize
         self.mean = mean
         self.std = std
+        self.size_rule = size_rule
+        self.pad = pad
 
     @property
     def multiple_of(self):
@@ -116,6 +138,9 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
 
         `scale` enlarges that before it is rounded to multiples.
         """
+        if self.pad:
+            sides = (max(1, round(scale * side)) for side in (height, width))
+            return tuple(-(-side // self.multiple_of) * self.multiple_of for side in sides)
         if self.image_size is None:
             if scale == 1:
                 return height, width
@@ -123,17 +148,45 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         else:
             scales = self.image_size[0] / height, self.image_size[1] / width
         if self.keep_aspect_ratio:
-            scales = (min(scales, key=lambda scale: abs(1 - scale)),) * 2
+            scales = (self._one_of(scales),) * 2
+        bounds = self.image_size or (0, 0)
         return tuple(
-            max(self.multiple_of, self.multiple_of * round(scale * s * side / self.multiple_of))
-            for s, side in zip(scales, (height, width), strict=True)
+            self._rounded(scale * s * side, scale * bound)
+            for s, side, bound in zip(scales, (height, width), bounds, strict=True)
         )
+
+    def _one_of(self, scales):
+        """The factor for both sides, see `size_rule`."""
+        if self.size_rule == "lower_bound":
+            return max(scales)
+        if self.size_rule == "upper_bound":
+            return min(scales)
+        return min(scales, key=lambda scale: abs(1 - scale))
+
+    def _rounded(self, side, bound):
+        """A side as a multiple, at least one."""
+        # Dividing by the photo's side and multiplying again may miss a whole number by 1e-13.
+        steps, bound = side / self.multiple_of, bound / self.multiple_of
+        count = round(steps)
+        if self.size_rule == "lower_bound" and count < bound:
+            count = math.ceil(max(steps, bound) - 1e-9)
+        elif self.size_rule == "upper_bound" and count > bound > 0:
+            count = math.floor(min(steps, bound) + 1e-9)
+        return self.multiple_of * max(1, count)
 
     def convert(self, image, scale=1.0):
         """Resize and normalise one `(H, W, 3)` NumPy image; returns float32 `(h, w, 3)`."""
-        image = resize(image, self.target_size(*image.shape[:2], scale), self.resize)
-        image = np.asarray(image, "float32") / 255
-        return (image - np.asarray(self.mean, "float32")) / np.asarray(self.std, "float32")
+        target = self.target_size(*image.shape[:2], scale)
+        size = target
+        if self.pad:
+            size = tuple(max(1, round(scale * side)) for side in image.shape[:2])
+        image = np.asarray(resize(image, size, self.resize), "float32") / 255
+        image = (image - np.asarray(self.mean, "float32")) / np.asarray(self.std, "float32")
+        if size == target:
+            return image
+        before = [(whole - side) // 2 for whole, side in zip(target, size, strict=True)]
+        after = [t - s - b for t, s, b in zip(target, size, before, strict=True)]
+        return np.pad(image, (*zip(before, after, strict=True), (0, 0)))
 
     def call(self, inputs):
         if self._use_tf_workflow():
@@ -194,6 +247,8 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
             "resize": self.resize,
             "mean": self.mean,
             "std": self.std,
+            "size_rule": self.size_rule,
+            "pad": self.pad,
         }
 
 

@@ -1,6 +1,7 @@
 """Official files: where they are kept, and how they get there."""
 
 import os
+import shutil
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from keras_dpt.weights.download import download, download_from_hub, is_offline, 
 from keras_dpt.weights.readers import HF_FILES, require_torch, shards_of
 
 _SPARE = 64 * 1024**2  # bytes
+_PAIR = ("encoder_url", "url")  # of a source whose encoder is a file of its own
 
 
 def cache_directory():
@@ -45,7 +47,7 @@ def located(source, progress=True):
             path, address, is_ours = _fetch_preset(source, progress, stack)
             yield path, address, source
             if is_ours:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
     elif source.startswith("hf://"):
         folder = _fetch_repository(source.removeprefix("hf://"))
         yield folder, f"{source}@{folder.name}", None
@@ -60,7 +62,7 @@ def _fetch_preset(name, progress, stack):
     """
     preset = presets.read_preset(name)
     for source in preset["sources"]:
-        if _placed(source).is_file():
+        if _is_placed(source):
             return _checked(source), presets.source_address(source), False
     failures = []
     for source in preset["sources"]:
@@ -72,10 +74,17 @@ def _fetch_preset(name, progress, stack):
             require_torch(address)
             if not is_offline():
                 stack.enter_context(_lock(source))
-            if _placed(source).is_file():  # another process has just left it
+            if _is_placed(source):  # another process has just left it
                 return _checked(source), address, False
             # Files hold 4 bytes a parameter, and little that the network leaves out.
             limit = _SPARE + 8 * preset["parameters"]
+            if "encoder_url" in source:
+                # A file that somebody put there stays there.
+                files = {_placed(source) / _name(source[key]): source[key] for key in _PAIR}
+                missing = [file for file in files if not file.is_file()]
+                for file in missing:
+                    download(files[file], file, None, progress, limit)
+                return _placed(source), address, len(missing) == len(files)
             return download(address, _placed(source), sha256, progress, limit), address, True
         except WeightsError as error:
             failures.append(str(error))
@@ -83,6 +92,11 @@ def _fetch_preset(name, progress, stack):
             failures.append(f"Can't fetch {address}: {str(error) or type(error).__name__}.")
     sources = preset["sources"]
     places = [f"{presets.source_address(source)} at {_placed(source)}" for source in sources]
+    places += [
+        f"{source['encoder_url']} in {_placed(source)} too"
+        for source in sources
+        if "encoder_url" in source
+    ]
     raise WeightsError(
         f"The weights of {name!r} are not in {cache_directory()} and can't be fetched.\n  "
         + "\n  ".join(failures)
@@ -92,10 +106,12 @@ def _fetch_preset(name, progress, stack):
 
 
 def _checked(source):
-    """The file of a source that lies in its place, if it is the right one."""
+    """The file of a source that lies in its place, if it is the right one; or the folder of two."""
     file, sha256 = _placed(source), presets.source_sha256(source)
+    if sha256 is None:
+        return file
     found = sha256_of(file)
-    if not found.startswith(sha256 or ""):
+    if not found.startswith(sha256):
         raise WeightsError(
             f"{file} has sha256 {found}; it should start with {sha256}. Put the right file there, "
             f"from {presets.source_address(source)}, or delete it."
@@ -112,10 +128,24 @@ def _lock(source):
     return FileLock(locks / f"{_placed(source).name}.lock")
 
 
+def _is_placed(source):
+    """Whether a source's file, or both of its two files, lie in their place."""
+    if "encoder_url" not in source:
+        return _placed(source).is_file()
+    return all((_placed(source) / _name(source[key])).is_file() for key in _PAIR)
+
+
+def _name(url):
+    """Name of the file at an address."""
+    return url.rpartition("/")[2]
+
+
 def _placed(source):
-    """Where a source's file goes, by download or by hand."""
-    if "url" in source:
-        name = source["url"].rpartition("/")[2]
+    """Where a source's file goes, by download or by hand; the folder of two files of one network"""
+    if "encoder_url" in source:
+        name = _name(source["url"]).partition(".")[0]
+    elif "url" in source:
+        name = _name(source["url"])
     else:
         name = f"{source['repo']}/{source['file']}".replace("/", "--")
     return cache_directory() / "downloads" / name

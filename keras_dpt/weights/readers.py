@@ -16,6 +16,9 @@ from keras_dpt.weights.download import sha256_of
 # Weight files of a Hugging Face directory, in order of preference.
 HF_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
+# That of a keras-hub preset.
+KERAS_FILE = "model.weights.h5"
+
 _SAFETENSORS_DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -79,6 +82,10 @@ def weight_files(path):
         raise WeightsError(f"There is no file or directory {path}.")
     candidates = [path / name for name in HF_FILES] if path.is_dir() else [path]
     file = next(filter(Path.is_file, candidates), None)
+    if file is None and path.is_dir() and (pair := _encoder_and_head(path)):
+        return pair
+    if file is None and (path / KERAS_FILE).is_file():
+        return [path / KERAS_FILE]
     if file is None:
         raise WeightsError(f"{path} holds no weights: it has none of {', '.join(HF_FILES)}.")
     if not file.name.endswith(".index.json"):
@@ -93,6 +100,12 @@ def weight_files(path):
 def shards_of(index):
     """Names of the files beside an index of shards. Raises: WeightsError: they are elsewhere."""
     return sorted(set(read_json(index, INDEX)["weight_map"].values()))
+
+
+def _encoder_and_head(folder):
+    """The two files of a network of DINOv2's authors, if a folder holds just these; else `None`."""
+    pair = [list(folder.glob(pattern)) for pattern in ("*_pretrain.pth", "*_head.pth")]
+    return [files[0] for files in pair] if all(len(files) == 1 for files in pair) else None
 
 
 def description_files(path):

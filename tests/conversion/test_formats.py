@@ -30,14 +30,14 @@ SUPPORTED = {
     "hf_large": "hf_dpt",
     "hf_hybrid": "hf_dpt",
     "hf_large_ade20k": "hf_dpt_segmentation",
+    "depth_anything_small": "depth_anything",
+    "hf_depth_anything_small": "hf_depth_anything",
+    "dinov2_small": "dinov2_depther",
+    "hf_dinov2_small": "hf_dinov2_depther",
 }
 # Lists in keys/unsupported.txt: the first tensor of each kind.
 NAMED = {
-    "da2_small": "Depth Anything V1 or V2",
-    "dinov2_vits14_dpt_nyu": "a depth head of DINOv2",
     "hf_beit_base_384": "a DPT with a BEiT encoder in Hugging Face's layout",
-    "hf_depth_anything_small": "Depth Anything in Hugging Face's layout",
-    "hf_dpt_dinov2_small": "a DPT with a DINOv2 encoder in Hugging Face's layout",
     "hf_swin2_tiny_256": "a DPT with a Swin Transformer V2 encoder in Hugging Face's layout",
     "isl_beit_base_384": "a DPT with a BEiT encoder (MiDaS 3.1)",
     "isl_deit_base_distilled": "a DPT with a distilled DeiT encoder",
@@ -109,11 +109,14 @@ def test_others_are_named_by_a_few_tensors(tensors, name):
     ("config", "name"),
     [
         ({"model_type": "zoedepth"}, "ZoeDepth"),
-        ({"model_type": "depth_anything", "backbone_config": {}}, "Depth Anything in Hugging"),
+        ({"model_type": "prompt_depth_anything", "backbone_config": {}}, "Prompt Depth Anything"),
         ({"model_type": "depth_pro"}, "Depth Pro"),
         ({"model_name": "da3-large", "config": {}}, "Depth Anything 3"),
         ({"model_type": "dpt", "backbone_config": {"model_type": "beit"}}, "a DPT with a BEiT"),
-        ({"model_type": "dpt", "backbone_config": {"model_type": "dinov2"}}, "a DPT with a DINOv2"),
+        (
+            {"model_type": "dpt", "backbone_config": {"model_type": "dinov2_with_registers"}},
+            "a DPT with a DINOv2 encoder with registers",
+        ),
         ({"model_type": "dpt", "backbone_config": {"model_type": "swinv2"}}, "a DPT with a Swin"),
         (
             {"model_type": "dpt", "backbone_config": {"model_type": "convnext"}},
@@ -132,7 +135,10 @@ def test_a_config_names_them_too(config, name):
     [
         {"model_type": "dpt"},
         {"model_type": "dpt", "is_hybrid": True, "backbone_config": {"model_type": "bit"}},
+        {"registered_name": "keras_hub>DepthAnythingBackbone"},
         {"model_type": "vit"},
+        {"model_type": "depth_anything", "backbone_config": {"model_type": "dinov2"}},
+        {"model_type": "dpt", "backbone_config": {"model_type": "dinov2"}},
         {"architecture": "vit_base_patch16_384"},
     ],
 )

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from keras_dpt.conversion import engine
+from keras_dpt.conversion.architecture import differences
 from keras_dpt.conversion.engine import matches, plan
 from keras_dpt.conversion.formats import format_of
 from keras_dpt.errors import WeightsError
@@ -30,6 +31,14 @@ FITS = [
     ("isl_large_ade20k", "dpt_large_ade20k"),
     ("isl_hybrid_ade20k", "dpt_hybrid_ade20k"),
     ("hf_large_ade20k", "dpt_large_ade20k"),
+    ("depth_anything_small", "depth_anything_small"),
+    ("depth_anything_small", "depth_anything_v2_metric_outdoor_small"),
+    ("depth_anything_large", "depth_anything_v2_large"),
+    ("hf_depth_anything_small", "depth_anything_v2_small"),
+    ("hf_depth_anything_large", "depth_anything_large"),
+    ("dinov2_small", "dinov2_dpt_small_nyu"),
+    ("dinov2_large", "dinov2_dpt_large_kitti"),
+    ("hf_dinov2_small", "dinov2_dpt_small_nyu"),
 ]
 
 
@@ -52,6 +61,8 @@ def test_every_tensor_and_every_variable_once(keys, preset):
     source = format_of(specs)
     shapes = variable_shapes(preset)
     writes = plan(shapes, source, specs)
+    differ = differences(source.config_from(specs), preset["architecture"], source.untold)
+    assert not differ
     assert sorted(write.path for write in writes) == sorted(shapes)
     used = {name for write in writes for name in write.sources}
     ignored = {name for name in specs if matches(source.ignore, name)}
@@ -82,7 +93,9 @@ def assert_dropping_and_bending_fail(keys, names, axes):
                 convert_shapes(specs | {name: Spec(shape, spec.dtype)})
 
 
-@pytest.mark.parametrize("keys", ["isl_hybrid", "hf_base", "isl_large_ade20k"])
+@pytest.mark.parametrize(
+    "keys", ["isl_hybrid", "hf_base", "isl_large_ade20k", "hf_depth_anything_small", "dinov2_small"]
+)
 def test_a_dropped_or_bent_tensor_is_named(keys):
     names = one_of_each(keys)
     assert len(names) > 25

@@ -497,6 +497,19 @@ def test_bilinear():
     assert resized.tolist() == [[0, 25, 75, 100]]
 
 
+@pytest.mark.parametrize("size", [(9, 13), (3, 4), (1, 1), (5, 21), (40, 7)])
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (1, 7)])
+def test_bilinear_aligned_is_pytorchs(size, shape):
+    torch = pytest.importorskip("torch")
+    image = np.random.default_rng(6).normal(size=shape).astype(np.float32)
+    x = torch.from_numpy(image.astype(np.float64).reshape(*shape[:2], -1)).permute(2, 0, 1)[None]
+    y = torch.nn.functional.interpolate(x, size, mode="bilinear", align_corners=True)
+    expected = y[0].permute(1, 2, 0).numpy().reshape(*size, *shape[2:])
+    resized = resize(image, size, "bilinear_aligned")
+    assert resized.dtype == np.float32
+    np.testing.assert_allclose(resized, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("method", RESIZE_METHODS)
 def test_views_are_fine(method, dtype):

@@ -13,9 +13,11 @@ from losses.reference import scale_shift_invariant
 import keras_dpt
 from keras_dpt.encoders import ENCODERS
 from keras_dpt.errors import TrainingError
-from keras_dpt.layers.outputs import ScaledSigmoid
+from keras_dpt.images.resizing import resize
+from keras_dpt.layers.outputs import InverseAffine, ScaledSigmoid
 from keras_dpt.losses import ScaleInvariantLogLoss, ScaleShiftInvariantLoss
 from keras_dpt.metrics import AbsRel, Delta1
+from keras_dpt.optimizers import optimizer_with_rates
 
 SCALES = {"scale": 0.5, "shift": 0.25}
 METRIC = {"kind": "metric_depth"} | SCALES
@@ -150,6 +152,68 @@ def test_resizing_invents_no_extremes(model):
     output[1:3, 1:3] = 5
     values = model.postprocess(output, (40, 40)).values
     assert (values.min(), values.max()) == (0, 5)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "bilinear_aligned"])
+def test_outputs_are_resized_as_a_preset_says(method):
+    network = tiny.depth(output_resize=method)
+    output = np.random.default_rng(0).uniform(size=(4, 6, 1)).astype("float32")
+    values = network.postprocess(output, (9, 11)).values
+    np.testing.assert_array_equal(values, resize(output[..., 0], (9, 11), method))
+    assert network.get_config()["output_resize"] == method
+    bicubic = tiny.depth().describe_output()["to_photo_size"]
+    assert network.describe_output()["to_photo_size"] != bicubic
+
+
+def test_an_unknown_way_to_resize_is_refused():
+    with pytest.raises(ValueError, match="`output_resize` must be one of.*Received: 'area'"):
+        tiny.depth(output_resize="area")
+
+
+def test_max_depth_is_short_for_a_sigmoid(caplog):
+    network = tiny.depth(max_depth=20)
+    assert isinstance(network.output_layer, ScaledSigmoid) and network.kind == "metric_depth"
+    assert network.output_layer.max_depth == 20 and network.output_layer.unit == "m"
+    assert not caplog.records
+
+
+def test_changing_max_depth_warns(caplog, tmp_path):
+    network = tiny.depth(max_depth=20)
+    network.save_to_preset(str(tmp_path))
+    same = keras_dpt.DPTDepth.from_preset(str(tmp_path))
+    assert same.output_layer.max_depth == 20 and not caplog.records
+    other = keras_dpt.DPTDepth.from_preset(str(tmp_path), max_depth=35)
+    assert other.output_layer.max_depth == 35
+    assert "max_depth of 20 m becomes 35 m" in caplog.text
+    x = tiny.images(1, 32, 32)
+    np.testing.assert_allclose(predict(other, (x,)) / 35, predict(same, (x,)) / 20, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"max_depth": 5, "scale": 1.0, "shift": 0.0}, "contradict.*max_depth=5"),
+        ({"max_depth": 5, "kind": "relative_inverse_depth"}, "contradict.*max_depth=5"),
+        ({"max_depth": 5, "output_layer": InverseAffine(1.0, 0.0)}, "has no `max_depth`"),
+        ({"max_depth": 0}, "`max_depth` must be a finite number above 0"),
+    ],
+)
+def test_max_depth_that_does_not_go_with_the_rest(options, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.depth(**options)
+
+
+@pytest.mark.parametrize("name, rate", [("DINOv2Encoder", 5e-6), ("ViTEncoder", 1e-5)])
+def test_rates_are_those_of_the_encoders_paper(name, rate, monkeypatch):
+    network, given = tiny.depth(name), []
+
+    def recorded(rates, **options):
+        given.append(rates)
+        return optimizer_with_rates(rates, **options)
+
+    monkeypatch.setattr("keras_dpt.models.depth.optimizer_with_rates", recorded)
+    network.compile()
+    assert given == [{"encoder": rate, "decoder": pytest.approx(10 * rate)}]
 
 
 def test_metric_predictions_are_metres():

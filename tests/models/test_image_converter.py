@@ -58,6 +58,74 @@ def test_other_multiples():
     assert DPTImageConverter((518, 518), multiple_of=14).target_size(480, 640) == (518, 686)
 
 
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        # Depth Anything's at 518: the short side is 518.
+        ((480, 640), (518, 686)),
+        ((400, 600), (518, 784)),
+        ((97, 1201), (518, 6412)),
+        ((518, 518), (518, 518)),
+        ((1201, 97), (6412, 518)),
+    ],
+)
+def test_lower_bound(size, expected):
+    converter = DPTImageConverter((518, 518), multiple_of=14, size_rule="lower_bound")
+    assert converter.target_size(*size) == expected
+
+
+def test_bounds_that_are_no_multiples():
+    lower = DPTImageConverter((600, 600), multiple_of=14, size_rule="lower_bound")
+    assert lower.target_size(600, 600) == (602, 602)
+    lower = DPTImageConverter((620, 620), multiple_of=14, size_rule="lower_bound")
+    assert lower.target_size(100, 100) == (630, 630)  # 616 is nearer, but below
+    upper = DPTImageConverter((250, 250), size_rule="upper_bound")
+    assert upper.target_size(100, 100) == (224, 224)  # 256 is nearer, but above
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [((480, 640), (288, 384)), ((640, 480), (384, 288)), ((300, 451), (256, 384))],
+)
+def test_upper_bound(size, expected):
+    assert DPTImageConverter(size_rule="upper_bound").target_size(*size) == expected
+
+
+@pytest.mark.parametrize("rule", ["lower_bound", "upper_bound"])
+def test_bounds_without_aspect(rule):
+    converter = DPTImageConverter((384, 640), keep_aspect_ratio=False, size_rule=rule)
+    for size in ((300, 451), (900, 100), (384, 640)):
+        assert converter.target_size(*size) == (384, 640)
+
+
+def test_unknown_rules_are_refused():
+    with pytest.raises(ValueError, match="`size_rule` must be one of.*Received: 'upper'"):
+        DPTImageConverter(size_rule="upper")
+    with pytest.raises(ValueError, match="`image_size` must be None. Received: image_size"):
+        DPTImageConverter(pad=True)
+
+
+@pytest.mark.parametrize("size", [(33, 65), (28, 42), (27, 29)])
+def test_padding_is_centred_and_after_normalisation(size):
+    converter = DPTImageConverter(None, multiple_of=14, pad=True, mean=0.3, std=0.2)
+    x = photo(*size)
+    y = ops.convert_to_numpy(converter(x))
+    target = tuple(-(-side // 14) * 14 for side in size)
+    assert y.shape == (*target, 3) == (*converter.target_size(*size), 3)
+    top, left = ((whole - side) // 2 for whole, side in zip(target, size, strict=True))
+    inner = y[top : top + size[0], left : left + size[1]]
+    np.testing.assert_allclose(inner, (x / 255 - 0.3) / 0.2, atol=1e-5)
+    assert np.count_nonzero(y) == np.count_nonzero(inner)
+
+
+def test_rules_are_in_the_config():
+    for options in ({"size_rule": "lower_bound"}, {"pad": True, "image_size": None}):
+        converter = DPTImageConverter(**options)
+        again = DPTImageConverter.from_config(converter.get_config())
+        assert again.target_size(47, 71) == converter.target_size(47, 71)
+        assert (again.size_rule, again.pad) == (converter.size_rule, converter.pad)
+
+
 def test_mean_and_std():
     x = photo(64, 64)
     y = ops.convert_to_numpy(DPTImageConverter((64, 64))(x))

@@ -1,6 +1,14 @@
 """The layouts of checkpoints that can be converted, and those that are only known by name."""
 
-from keras_dpt.conversion.formats import efficientnet_lite, hf_dpt, isl_org, vit_imagenet
+from keras_dpt.conversion.formats import (
+    depth_anything,
+    dinov2_depther,
+    efficientnet_lite,
+    hf_dpt,
+    isl_org,
+    keras_hub,
+    vit_imagenet,
+)
 from keras_dpt.conversion.formats.unsupported import UNSUPPORTED
 from keras_dpt.errors import WeightsError
 
@@ -13,6 +21,11 @@ _ALL = (
     vit_imagenet.HUGGING_FACE,
     vit_imagenet.TIMM,
     efficientnet_lite.FORMAT,
+    depth_anything.AUTHORS,
+    depth_anything.HUGGING_FACE,
+    dinov2_depther.AUTHORS,
+    dinov2_depther.HUGGING_FACE,
+    keras_hub.FORMAT,
 )
 FORMATS = {layout.name: layout for layout in _ALL}
 

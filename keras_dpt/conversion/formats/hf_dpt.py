@@ -17,6 +17,15 @@ REASSEMBLE = "neck.reassemble_stage"
 FUSION = "neck.fusion_stage.layers.{4-n}"
 UNIT = FUSION + ".residual_layer{m}"
 
+NECK = (  # but the readout
+    *weights("reassemble_{n}/projection", REASSEMBLE + ".layers.{n-1}.projection"),
+    *weights("reassemble_{n}/resize", REASSEMBLE + ".layers.{n-1}.resize"),
+    *weights("fusion_input_{n}", "neck.convs.{n-1}"),
+    *weights("fusion_{n}/residual_unit{m}/conv{k}", UNIT + ".convolution{k}"),
+    *norm("fusion_{n}/residual_unit{m}/norm{k}", UNIT + ".batch_norm{k}"),
+    *weights("fusion_{n}/projection", FUSION + ".projection"),
+)
+
 BODY = (
     *hf_rules("dpt."),
     # The hybrid's ResNet
@@ -29,12 +38,7 @@ BODY = (
     *norm(OURS + "/downsample_norm", STAGE + ".downsample.norm"),
     # Decoder
     *readout_rules(REASSEMBLE + ".readout_projects.{n-1}.0"),
-    *weights("reassemble_{n}/projection", REASSEMBLE + ".layers.{n-1}.projection"),
-    *weights("reassemble_{n}/resize", REASSEMBLE + ".layers.{n-1}.resize"),
-    *weights("fusion_input_{n}", "neck.convs.{n-1}"),
-    *weights("fusion_{n}/residual_unit{m}/conv{k}", UNIT + ".convolution{k}"),
-    *norm("fusion_{n}/residual_unit{m}/norm{k}", UNIT + ".batch_norm{k}"),
-    *weights("fusion_{n}/projection", FUSION + ".projection"),
+    *NECK,
 )
 
 DEPTH_HEAD = (  # layers 1, 3 and 5 of the sequence are the upsampling and activations
@@ -114,10 +118,11 @@ def names_from(architecture, hf_config=None):
     return {"class_names": [names[key] for key in sorted(names, key=int)]}
 
 
-def image_from(architecture, hf_image=None):
+def image_from(architecture, hf_image=None, multiple=32):
     """Image geometry of `preprocessor_config.json`, as `DPTImageConverter` arguments.
 
-    Without that file: squash to the network's own size, the default of transformers.
+    Without that file: squash to the network's own size, the default of transformers. Whatever the
+    processor is content with, the network needs sides that are multiples of `multiple`.
     """
     settings = hf_image or {}
     size = settings.get("size") or native_size(architecture)
@@ -126,8 +131,7 @@ def image_from(architecture, hf_image=None):
     return {
         "image_size": [size, size] if isinstance(size, int) else list(size),
         "keep_aspect_ratio": settings.get("keep_aspect_ratio", False),
-        # Whatever the processor is content with, the network needs multiples of 32.
-        "multiple_of": math.lcm(32, settings.get("ensure_multiple_of") or 1),
+        "multiple_of": math.lcm(multiple, settings.get("ensure_multiple_of") or 1),
         "resize": _resample(settings.get("resample")),
         "mean": _common(settings.get("image_mean", 0.5)) if normalize else 0.0,
         "std": _common(settings.get("image_std", 0.5)) if normalize else 1.0,

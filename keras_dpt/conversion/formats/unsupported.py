@@ -58,17 +58,8 @@ UNSUPPORTED = (
         has(r"(metric_head\.)?(conditional_log_binomial|attractors)\."),
         _model_type("zoedepth"),
     ),
-    Unsupported(
-        "Depth Anything V1 or V2",
-        has(r"pretrained\.(blocks|cls_token|pos_embed)", r"depth_head\."),
-    ),
-    Unsupported(
-        "Depth Anything in Hugging Face's layout",
-        has(_HUB, _NECK, r"head\.conv1\."),
-        _model_type("depth_anything", "prompt_depth_anything"),
-    ),
+    Unsupported("Prompt Depth Anything", owns=_model_type("prompt_depth_anything")),
     Unsupported("Depth Pro", owns=_model_type("depth_pro")),
-    Unsupported("a depth head of DINOv2", has(r"decode_head\.(reassemble_blocks|fusion_blocks)\.")),
     Unsupported("a DPT with a distilled DeiT encoder", has(_AUTHORS + "dist_token", r"scratch\.")),
     Unsupported(
         "a DPT with a BEiT encoder (MiDaS 3.1)",
@@ -101,9 +92,8 @@ UNSUPPORTED = (
         _dpt_on("beit"),
     ),
     Unsupported(
-        "a DPT with a DINOv2 encoder in Hugging Face's layout",
-        has(_HUB + r"layer\.\d+\.layer_scale", _NECK),
-        _dpt_on("dinov2", "dinov2_with_registers"),
+        "a DPT with a DINOv2 encoder with registers, in Hugging Face's layout",
+        owns=_dpt_on("dinov2_with_registers"),
     ),
     Unsupported(
         "a DPT with a Swin Transformer V2 encoder in Hugging Face's layout",
