@@ -45,11 +45,13 @@ def rate_of(model, variable):
 @pytest.mark.parametrize("name", tiny.ENCODER_CONFIGS)
 def test_default_rates_are_of_encoder_and_decoder(name):
     model = tiny.depth(name)
+    fine = model.backbone.image_encoder.fine_tuning_rate
+    assert fine == (5e-6 if name == "DINOv2Encoder" else 1e-5)
     model.compile()
     slow = {id(v) for v in model.backbone.image_encoder.trainable_variables}
     assert slow and len(slow) < len(model.trainable_variables)
     for variable in model.trainable_variables:
-        expected = 1e-5 if id(variable) in slow else 1e-4
+        expected = fine if id(variable) in slow else 10 * fine
         assert rate_of(model, variable) == pytest.approx(expected), variable.path
 
 
