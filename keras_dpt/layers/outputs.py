@@ -27,6 +27,12 @@ class DepthOutput(keras.layers.Layer):
     unit = "m"
     head_activation = "relu"
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        # It has no weights. While a part of a model counts as unbuilt, JAX runs it once more,
+        # eagerly, per prediction.
+        self.built = True
+
     @property
     def range(self):
         """The smallest and the largest value that can come out."""

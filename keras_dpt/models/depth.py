@@ -111,7 +111,9 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         max_depth=None,
         **kwargs,
     ):
-        output_layer = _output_layer(kind, scale, shift, output_layer, max_depth)
+        output_layer = _output_layer(
+            kind, scale, shift, output_layer, max_depth, dtype=backbone.dtype_policy
+        )
         if head_size not in ("input", "double"):
             raise ValueError(f'`head_size` must be "input" or "double". Received: {head_size!r}.')
         if output_resize not in _TO_PHOTO_SIZE:
@@ -308,7 +310,7 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         return {"kind": preset["output"]["kind"]} | preset["architecture"]["task_config"]
 
 
-def _output_layer(kind, scale, shift, output_layer, max_depth=None):
+def _output_layer(kind, scale, shift, output_layer, max_depth=None, dtype=None):
     """The `DepthOutput` that these arguments of `DPTDepth` ask for.
 
     Raises: ValueError: they contradict each other.
@@ -337,7 +339,7 @@ def _output_layer(kind, scale, shift, output_layer, max_depth=None):
         return InverseAffine(scale, shift, dtype="float32", name="metres")
     if scale is not None or shift is not None:
         raise ValueError(f"`scale` and `shift` are given together. Received: {received}.")
-    return RelativeInverseDepth(dtype="float32")
+    return RelativeInverseDepth(dtype=dtype)
 
 
 def _with_max_depth(output_layer, max_depth, received):

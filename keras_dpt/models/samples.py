@@ -41,6 +41,7 @@ class Samples:
 
     def check_sizes(self, images, y):
         """Raise an error if images that are ready for the network do not go with targets."""
+        return  # AutoGraph does not take a function of a docstring alone
 
     def watched(self, seen, function=keras.utils.pack_x_y_sample_weight):
         """`function(x, y, sample_weight)`, before which `seen.add` looks at the targets."""

@@ -14,10 +14,11 @@ def check_sides(shape, multiple, advised=None):
         advised: what the message advises to set `multiple_of` to; `multiple` by default.
     """
     height, width = shape[1:3]
+    known = isinstance(height, int) and isinstance(width, int)
+    received = f" Received: {height} x {width} (height x width)." if known else ""
     message = (
-        f"Image sides must be multiples of {multiple}. Received: {height} x {width} (height x "
-        f"width). Set `multiple_of` of the image converter to {advised or multiple}, or resize the "
-        "images."
+        f"Image sides must be multiples of {multiple}.{received} Set `multiple_of` of the image "
+        f"converter to {advised or multiple}, or resize the images."
     )
     for side in (height, width):
         if isinstance(side, int):

@@ -86,7 +86,7 @@ def test_predictions_are_of_the_size_of_the_image(kind):
         assert predict(model, x).shape == (1, *size, 1)
     height, width = 3 * multiple, 5 * multiple
     with pytest.raises(ValueError, match=f"multiples of {multiple}. Received: {height - 1} x"):
-        predict(model, (tiny.images(1, height - 1, width),))
+        model(tiny.images(1, height - 1, width))
 
 
 @pytest.mark.parametrize(

@@ -262,8 +262,9 @@ def test_compiles_itself():
     assert isinstance(relative.loss, ScaleShiftInvariantLoss)
     assert isinstance(metric.loss, ScaleInvariantLogLoss)
     for network in (relative, metric):
-        rates = [float(x.learning_rate) for x in network.optimizer.optimizers]
-        assert sorted(rates) == pytest.approx([1e-5, 1e-4])
+        groups = network.optimizer.by_weight.rules
+        rates = {name: float(x.learning_rate) for name, x in groups.items()}
+        assert rates == pytest.approx({"encoder": 1e-5, "decoder": 1e-4, "adapters": 1e-4})
         metrics = map(
             keras.saving.deserialize_keras_object, network.get_compile_config()["metrics"]
         )
