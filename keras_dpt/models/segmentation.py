@@ -31,7 +31,7 @@ from keras_dpt.models.rebuilding import rebuilt
 from keras_dpt.models.targets import LabelsSeen
 from keras_dpt.models.task import DPTTask
 from keras_dpt.models.windows import check_side, windows
-from keras_dpt.ops.labels import class_ids, per_pixel
+from keras_dpt.ops.labels import class_ids, of_known_rank, per_pixel
 from keras_dpt.ops.resize import resize_like
 from keras_dpt.presets import preset_names
 
@@ -241,6 +241,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         }
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        y = of_known_rank(y)
         if training and self._class_weights is not None:
             ids = class_ids(y, self.ignore_index)
             weights = ops.take(

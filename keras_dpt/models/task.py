@@ -31,6 +31,7 @@ from keras_dpt.models.from_preset import TaskFromPreset
 from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.predict import PredictImages, one_at_a_time
 from keras_dpt.models.samples import Samples
+from keras_dpt.ops.labels import of_known_rank
 from keras_dpt.ops.memory_order import order_as_weights
 from keras_dpt.optimizers import check_trained, introduce
 
@@ -342,6 +343,12 @@ class DPTTask(Samples, PredictImages, TaskFromPreset):
                 x = (x,)
             kwargs["steps"] = steps_of(x, kwargs.get("steps"), "steps")
             return keras.Model.predict(self, self._preprocessed(x, batch_size), **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return super().compute_loss(x, of_known_rank(y), y_pred, sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return super().compute_metrics(x, of_known_rank(y), y_pred, sample_weight)
 
     def get_compile_config(self):
         """How the model was compiled, and whether its optimizer has a state; Keras saves this."""

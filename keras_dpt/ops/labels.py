@@ -8,6 +8,18 @@ def without_channel(maps):
     return ops.squeeze(maps, axis=-1) if len(maps.shape) == 4 else maps
 
 
+def of_known_rank(maps):
+    """Maps as they are; `(B, H, W)` where TensorFlow does not know how many axes they have.
+
+    It forgets that in a model that has been given `(B, H, W)` and `(B, H, W, 1)`.
+    """
+    if getattr(getattr(maps, "shape", None), "rank", 0) is not None:
+        return maps
+    import tensorflow as tf
+
+    return tf.ensure_shape(tf.reshape(maps, tf.shape(maps)[:3]), (None, None, None))
+
+
 def class_ids(labels, ignore_index):
     """Class ids `(B, H, W)`, int32, of labels in any form.
 
