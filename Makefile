@@ -8,13 +8,14 @@ BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-apps test-slow parity evaluate notebooks \
+.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-apps test-slow fuzz parity evaluate notebooks \
 	docs lint format clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
 	@echo "make test         the tests on TensorFlow, JAX and PyTorch, 10 minutes (make test-jax for one)"
 	@echo "make test-documents  the notebooks, each block of the guides and each export, once"
 	@echo "make test-apps    the demo page in Chromium, if there is one, and the Ray example"
+	@echo "make fuzz         damaged files of all kinds, FUZZ=300 of each, on each backend"
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
 	@echo "make parity       full-size models against independent references (25 minutes)"
 	@echo "make evaluate     the README's table of scores (DATA=folder), into evaluations/"
@@ -39,6 +40,11 @@ test-documents: $(VENV)/.documents $(VENV)/.developer
 
 test-apps: $(VENV)/.apps $(VENV)/.developer
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" tests/apps/test_demo_page.py tests/test_ray_example.py
+
+# Whatever files hold: what they were, or one message; nothing left behind.
+fuzz: export FUZZ ?= 300
+fuzz: $(VENV)/.developer
+	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m "slow or not slow" tests/fuzz || exit 1; done
 
 test-slow: $(VENV)/.developer
 	$(VENV)/bin/python .ci/test_backends.py $(BACKENDS) -- -m slow

@@ -42,7 +42,8 @@ def read_depth(path: Path, scale: float = 1.0) -> np.ndarray:
     values = _read(path, DEPTH_SUFFIXES, "depth")
     if values.dtype.kind not in "fiu":
         raise DataError(f"{path} holds {values.dtype}; depth must be real numbers.")
-    return values.astype(np.float32) * np.float32(scale)
+    with np.errstate(over="ignore", invalid="ignore"):  # unknown pixels may hold any bits
+        return values.astype(np.float32) * np.float32(scale)
 
 
 def read_labels(path: Path) -> np.ndarray:
