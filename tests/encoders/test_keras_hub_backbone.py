@@ -1,5 +1,8 @@
 """keras-hub's image backbones as encoders, small and with random weights."""
 
+import os
+from pathlib import Path
+
 import keras
 import keras_hub
 import numpy as np
@@ -8,6 +11,7 @@ import tiny
 from contracts import predict
 
 import keras_dpt
+from keras_dpt import datasets
 from keras_dpt.encoders.keras_hub_backbone import as_encoder
 
 models = keras_hub.models
@@ -133,6 +137,20 @@ def test_the_whole_way(name, tmp_path):
     again = keras_dpt.DPTDepth.from_preset(str(tmp_path / "preset"))
     np.testing.assert_array_equal(predict(again, (x,)), before)
     assert [tap.stride for tap in again.backbone.image_encoder.taps] == list(strides)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("DATA" not in os.environ, reason="make test-slow DATA=folder")
+def test_dinov3_learns_from_real_frames():
+    keras.utils.set_random_seed(0)
+    model = depth(BACKBONES["DINOV3"][0]())
+    converter = keras_dpt.DPTImageConverter((64, 96), keep_aspect_ratio=False)
+    model.preprocessor = keras_dpt.DPTDepthPreprocessor(converter)
+    frames = datasets.nyuv2(Path(os.environ["DATA"]) / "nyuv2", "train").subset(slice(0, 8))
+    batches = datasets.Batches(frames, (64, 96), 4, "inverse_depth", augment=False)
+    model.compile(learning_rate={"encoder": 1e-3, "decoder": 1e-3})
+    losses = model.fit(batches, epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < 0.8 * losses[0], losses
 
 
 def test_features_are_the_backbones():
