@@ -197,8 +197,10 @@ def checked(value, schema, name, error_class):
     return value
 
 
-def read_json(path, schema, error_class):
+def read_json(path, schema, error_class, what=None):
     """The content of a JSON file, if it is what `schema` says.
+
+    Args: what: of the file, for the message about another content, such as "holds no evaluation".
 
     Raises: `error_class`: it cannot be read, is no JSON, or has another content; named.
     """
@@ -211,7 +213,8 @@ def read_json(path, schema, error_class):
         raise error_class(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise error_class(f"{path} is damaged: it isn't JSON ({error}).") from error
-    return checked(parsed_json(text, path, error_class), schema, path, error_class)
+    value = parsed_json(text, path, error_class)
+    return checked(value, schema, f"{path} {what}" if what else path, error_class)
 
 
 def parsed_json(text, name, error_class):

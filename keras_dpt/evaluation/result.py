@@ -118,7 +118,7 @@ class Evaluation:
     @classmethod
     def load(cls, path) -> "Evaluation":
         """Read what `save` wrote. Raises EvaluationError for any other file."""
-        data = read_json(path, SAVED, EvaluationError)
+        data = read_json(path, SAVED, EvaluationError, "holds no evaluation")
         try:
             if data["format"] != FORMAT:
                 raise EvaluationError(f"it has format {data['format']}, not {FORMAT}.")
