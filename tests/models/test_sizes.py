@@ -31,7 +31,12 @@ def test_image_shape_is_the_preprocessors_too(task, preset, load_weights, tmp_pa
     assert model.predict(tiny.photos(2, 40, 80), verbose=0).shape[1:3] == (128, 64)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded.predict_image(photos[0]), model.predict_image(photos[0]))
+    # TensorFlow traced the first one for other batches, and such a graph may round otherwise.
+    ours, theirs = loaded.predict_image(photos[0]), model.predict_image(photos[0])
+    if hasattr(ours, "labels"):
+        np.testing.assert_array_equal(ours, theirs)
+    else:
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     model.preprocessor.image_size = (64, 64)
     with pytest.raises(ValueError, match=r"for images of 128 x 64 .* makes 64 x 64 of this one"):
         model.predict_image(photos[0])
