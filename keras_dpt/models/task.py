@@ -332,7 +332,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset):
 
         keras-hub's own needs TensorFlow or Grain even for arrays, and knows no `PyDataset`.
         """
-        with weights_kept(self), one_at_a_time(self):
+        with one_at_a_time(self), weights_kept(self):  # the weights are there inside the lock only
             if is_stream(x):
                 self.check_stream(x)
                 return super().predict(x, batch_size, **kwargs)
