@@ -247,8 +247,16 @@ def optimizer_with_rates(learning_rate, optimizer=keras.optimizers.Adam, variabl
     Example:
 
     ```python
+    import keras
+
+    import keras_dpt
+
+    model = keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2")
     rates = {"encoder": 1e-5, "decoder": 1e-4}
-    model.compile(optimizer_with_rates(rates, keras.optimizers.AdamW, weight_decay=0.01))
+    optimizer = keras_dpt.training.optimizer_with_rates(
+        rates, keras.optimizers.AdamW, weight_decay=0.01
+    )
+    model.compile(optimizer)
     ```
     """
     if not isinstance(learning_rate, dict):

@@ -45,6 +45,10 @@ class DINOv2Encoder(Encoder):
     Example:
 
     ```python
+    import numpy as np
+
+    import keras_dpt
+
     encoder = keras_dpt.DINOv2Encoder(num_layers=12, hidden_dim=384, num_heads=6, mlp_dim=1536)
     encoder(np.zeros((1, 70, 98, 3), "float32"))["stage4"].shape  # (1, 5, 7, 384)
     ```
