@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for type checkers, editors and the documentation; `_HOMES` 
         video,
     )
     from keras_dpt.conversion.convert import convert
+    from keras_dpt.encoders.beit import BEiTEncoder
     from keras_dpt.encoders.dinov2 import DINOv2Encoder
     from keras_dpt.encoders.efficientnet_hybrid import EfficientNetHybridEncoder
     from keras_dpt.encoders.encoder import Encoder, Tap
@@ -59,6 +60,7 @@ if TYPE_CHECKING:  # for type checkers, editors and the documentation; `_HOMES` 
 
 __all__ = [
     "Clamped",
+    "BEiTEncoder",
     "DINOv2Encoder",
     "DPTBackbone",
     "DPTDecoder",
@@ -115,6 +117,7 @@ __all__ = [
 # Module: the public names in it; for those named in `_MODULES`, the module itself is the name.
 _HOMES = {
     "conversion.convert": ("convert",),
+    "encoders.beit": ("BEiTEncoder",),
     "encoders.dinov2": ("DINOv2Encoder",),
     "encoders.efficientnet_hybrid": ("EfficientNetHybridEncoder",),
     "encoders.encoder": ("Encoder", "Tap"),

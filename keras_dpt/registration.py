@@ -15,11 +15,13 @@ from importlib import import_module
 
 # The modules whose classes and functions are registered.
 MODULES = (
+    "encoders.beit",
     "encoders.dinov2",
     "encoders.efficientnet_hybrid",
     "encoders.keras_hub_backbone",
     "encoders.vit",
     "encoders.vit_hybrid",
+    "layers.beit",
     "layers.dinov2",
     "layers.efficientnet",
     "layers.feature_fusion",

@@ -22,6 +22,7 @@ ENCODER_CONFIGS = {
         "stage_channels": (6, 8, 12, 10, 14, 16, 18),
         "stage_depths": (1, 2, 1, 1, 1, 2, 1),
     },
+    "BEiTEncoder": {"out_indices": (0, 1, 2, 3)},
     "DINOv2Encoder": {"out_indices": (0, 1, 2, 3), "num_register_tokens": 2},
 }
 

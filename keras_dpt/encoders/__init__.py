@@ -1,5 +1,6 @@
 """The encoders, by the name that presets use for them."""
 
+from keras_dpt.encoders.beit import BEiTEncoder
 from keras_dpt.encoders.dinov2 import DINOv2Encoder
 from keras_dpt.encoders.efficientnet_hybrid import EfficientNetHybridEncoder
 from keras_dpt.encoders.vit import ViTEncoder
@@ -10,4 +11,5 @@ ENCODERS = {
     "ViTHybridEncoder": ViTHybridEncoder,
     "EfficientNetHybridEncoder": EfficientNetHybridEncoder,
     "DINOv2Encoder": DINOv2Encoder,
+    "BEiTEncoder": BEiTEncoder,
 }

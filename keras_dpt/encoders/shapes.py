@@ -81,6 +81,7 @@ def amount(shapes, pattern):
 
 def _square_grid(shapes):
     """The grid of the stored positions if it is square, else that of 384 x 384 pixels."""
-    cells = shapes.get("position_embedding/position_embedding", (1, 0))[1] - 1
+    prefix = 1 + amount(shapes, "position_embedding/distillation_token")
+    cells = shapes.get("position_embedding/position_embedding", (1, 0))[1] - prefix
     side = math.isqrt(max(cells, 0))
     return [side, side] if side > 0 and side * side == cells else [24, 24]

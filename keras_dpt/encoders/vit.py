@@ -3,7 +3,7 @@
 import keras
 
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
-from keras_dpt.encoders.shapes import transformer_config
+from keras_dpt.encoders.shapes import amount, transformer_config
 from keras_dpt.layers.transformer import (
     PatchEmbedding,
     PositionEmbedding,
@@ -27,6 +27,8 @@ class ViTEncoder(Encoder):
         position_grid: `(height, width)` of the grid that the stored positions belong to.
         out_indices: the four tapped blocks, 0-based, ascending.
         layer_norm_epsilon: added to variances; 1e-6 in timm and the original.
+        distilled: whether there is a distillation token, as in a distilled DeiT. It takes part in
+            attention only: the readout uses the class token.
         image_shape: `(height, width, 3)`; `None` where any size shall do.
         dtype: dtype or dtype policy of all layers.
 
@@ -46,6 +48,7 @@ class ViTEncoder(Encoder):
         position_grid=(24, 24),
         out_indices=(2, 5, 8, 11),
         layer_norm_epsilon=1e-6,
+        distilled=False,
         image_shape=(None, None, 3),
         dtype=None,
         **kwargs,
@@ -60,6 +63,7 @@ class ViTEncoder(Encoder):
             out_indices,
             position_grid,
             dtype,
+            distilled,
             hidden_dim=hidden_dim,
             num_heads=num_heads,
             mlp_dim=mlp_dim,
@@ -77,11 +81,13 @@ class ViTEncoder(Encoder):
         self.position_grid = tuple(position_grid)
         self.out_indices = tuple(out_indices)
         self.layer_norm_epsilon = layer_norm_epsilon
+        self.distilled = distilled
         self.image_shape = tuple(image_shape)
 
     @property
     def taps(self):
-        return (Tap(self.hidden_dim, self.patch_size, num_prefix_tokens=1),) * 4
+        prefix = 2 if self.distilled else 1
+        return (Tap(self.hidden_dim, self.patch_size, num_prefix_tokens=prefix),) * 4
 
     def attention_blocks(self):
         return transformer_blocks(self)
@@ -89,7 +95,10 @@ class ViTEncoder(Encoder):
     @classmethod
     def config_from_shapes(cls, shapes, **untold):
         kernel = shapes.get("patch_embedding/projection/kernel", (16,))
-        return transformer_config(shapes, **untold) | {"patch_size": kernel[0]}
+        config = transformer_config(shapes, **untold) | {"patch_size": kernel[0]}
+        if amount(shapes, "position_embedding/distillation_token"):
+            config["distilled"] = True
+        return config
 
     def get_config(self):
         return super().get_config() | {
@@ -101,22 +110,26 @@ class ViTEncoder(Encoder):
             "position_grid": self.position_grid,
             "out_indices": self.out_indices,
             "layer_norm_epsilon": self.layer_norm_epsilon,
+            "distilled": self.distilled,
             "image_shape": self.image_shape,
         }
 
 
-def transformer_taps(patches, out_indices, position_grid, dtype, **block_config):
+def transformer_taps(patches, out_indices, position_grid, dtype, distilled=False, **block_config):
     """Run transformer blocks over a grid of patches and fold the tapped ones back into maps.
 
-    Returns two lists, one entry per index of `out_indices`: maps `(B, h, w, D)` and class tokens
-    `(B, 1, D)`. Stops after the last tapped block.
+    Returns two lists, one entry per index of `out_indices`: maps `(B, h, w, D)` and prefix tokens
+    `(B, P, D)`: the class token and, if `distilled`, the distillation token. Stops after the last
+    tapped block.
     """
-    x = PositionEmbedding(position_grid, dtype=dtype, name="position_embedding")(patches)
+    embed = PositionEmbedding(position_grid, distilled, dtype=dtype, name="position_embedding")
+    x = embed(patches)
     maps, prefixes = [], []
     for i in range(out_indices[-1] + 1):
         x = TransformerBlock(**block_config, dtype=dtype, name=f"block_{i}")(x)
         if i in out_indices:
-            tap, prefix = TokensToMap(dtype=dtype, name=f"tap_{i}")(x, patches)
+            fold = TokensToMap(embed.num_prefix, dtype=dtype, name=f"tap_{i}")
+            tap, prefix = fold(x, patches)
             maps.append(tap)
             prefixes.append(prefix)
     return maps, prefixes

@@ -70,7 +70,7 @@ def attention_maps(model, image, points=CORNERS, blocks=None) -> list[AttentionM
             f"`blocks` must be numbers from 0 to {len(layers) - 1}. Received: {indices}."
         )
     pixels = model.converter_of_photos().convert(read_image(image))[None]
-    inner = keras.Model(encoder.input, [layers[i].input for i in indices])
+    inner = keras.Model(encoder.input, [_tokens_into(layers[i]) for i in indices])
     tokens = inner.predict_on_batch(pixels)
     tokens = tokens if isinstance(tokens, list) else [tokens]
     height, width = (side // encoder.unit for side in pixels.shape[1:3])
@@ -83,10 +83,15 @@ def attention_maps(model, image, points=CORNERS, blocks=None) -> list[AttentionM
     centres = (None, *(((r + 0.5) / height, (c + 0.5) / width) for r, c in cells))
     maps = []
     for index, x in zip(indices, tokens, strict=True):
-        weights = layers[index].attention_weights(x, queries)
+        weights = layers[index].attention_weights(x, queries, (height, width))
         patches = weights[..., prefix:].reshape(*weights.shape[:2], height, width)
         maps.append(AttentionMap(index, centres, patches, weights[..., 0]))
     return maps
+
+
+def _tokens_into(block):
+    """A block's tokens; some get the grid along."""
+    return block.input[0] if isinstance(block.input, list | tuple) else block.input
 
 
 def draw_attention(image, maps: list[AttentionMap], width: int = 320) -> Image.Image:

@@ -6,27 +6,9 @@ import keras
 from keras import ops
 
 from keras_dpt.layers.initializers import HostTruncatedNormal
-from keras_dpt.layers.transformer import PositionEmbedding, TransformerBlock, dense
+from keras_dpt.layers.transformer import LayerScale, PositionEmbedding, TransformerBlock, dense
 from keras_dpt.ops import in_place
 from keras_dpt.ops.bicubic import resize_bicubic
-
-
-@keras.saving.register_keras_serializable(package="keras_dpt")
-class LayerScale(keras.layers.Layer):
-    """Multiply each channel by a learned factor; factors start at 1.
-
-    Inputs: `(..., D)` float. Returns: the same shape and dtype.
-    Source: Touvron et al. 2021 (arXiv 2103.17239), section 2, "LayerScale".
-    """
-
-    def build(self, input_shape):
-        self.gamma = self.add_weight(shape=input_shape[-1:], initializer="ones", name="gamma")
-
-    def call(self, x):
-        return x * ops.cast(self.gamma, x.dtype)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -117,6 +99,7 @@ class DINOv2PositionEmbedding(PositionEmbedding):
     """
 
     def __init__(self, grid, offset=0.1, num_register_tokens=0, **kwargs):
+        kwargs.pop("distilled", None)
         super().__init__(grid, **kwargs)
         self.offset = offset
         self.num_register_tokens = num_register_tokens

@@ -68,15 +68,19 @@ class PositionEmbedding(keras.layers.Layer):
 
     Args:
         grid: `(height, width)` of the grid that the stored positions belong to.
+        distilled: whether a distillation token follows the class token, as in DeiT (Touvron et
+            al. 2020, arXiv 2012.12877).
 
     Inputs: `(B, h, w, D)` float.
-    Returns: `(B, 1 + h * w, D)` float; the grid is read row by row.
+    Returns: `(B, P + h * w, D)` float, P being 1, or 2 if `distilled`; the grid is read row by row.
     Source: isl-org/DPT `dpt/vit.py`, `_resize_pos_embed`: half-pixel centres, no antialiasing.
     """
 
-    def __init__(self, grid, **kwargs):
+    def __init__(self, grid, distilled=False, **kwargs):
         super().__init__(**kwargs)
         self.grid = tuple(grid)
+        self.distilled = distilled
+        self.num_prefix = 2 if distilled else 1
 
     def build(self, input_shape):
         dim = input_shape[-1]
@@ -84,8 +88,12 @@ class PositionEmbedding(keras.layers.Layer):
         self.class_token = self.add_weight(
             shape=(1, 1, dim), initializer=normal, name="class_token"
         )
+        if self.distilled:
+            self.distillation_token = self.add_weight(
+                shape=(1, 1, dim), initializer=normal, name="distillation_token"
+            )
         self.position_embedding = self.add_weight(
-            shape=(1, 1 + self.grid[0] * self.grid[1], dim),
+            shape=(1, self.num_prefix + self.grid[0] * self.grid[1], dim),
             initializer=normal,
             name="position_embedding",
             # Resized in float32: half precision would move whole rows of positions.
@@ -95,13 +103,14 @@ class PositionEmbedding(keras.layers.Layer):
     def call(self, x):
         batch, height, width, dim = ops.shape(x)
         positions = ops.convert_to_tensor(self.position_embedding)
-        grid = ops.reshape(positions[:, 1:], (1, *self.grid, dim))
-        grid = self.resized(grid, (height, width))
-        positions = ops.concatenate([positions[:, :1], ops.reshape(grid, (1, -1, dim))], axis=1)
-        class_token = ops.broadcast_to(ops.cast(self.class_token, x.dtype), (batch, 1, dim))
-        tokens = ops.concatenate(
-            [class_token, ops.reshape(x, (batch, height * width, dim))], axis=1
+        prefix, grid = positions[:, : self.num_prefix], positions[:, self.num_prefix :]
+        grid = self.resized(ops.reshape(grid, (1, *self.grid, dim)), (height, width))
+        positions = ops.concatenate([prefix, ops.reshape(grid, (1, -1, dim))], axis=1)
+        first = (
+            [self.class_token, self.distillation_token] if self.distilled else [self.class_token]
         )
+        tokens = [ops.broadcast_to(ops.cast(token, x.dtype), (batch, 1, dim)) for token in first]
+        tokens = ops.concatenate([*tokens, ops.reshape(x, (batch, height * width, dim))], axis=1)
         return tokens + ops.cast(positions, x.dtype)
 
     def resized(self, grid, size):
@@ -111,10 +120,10 @@ class PositionEmbedding(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         batch, height, width, dim = input_shape
         known = height is not None and width is not None
-        return (batch, 1 + height * width if known else None, dim)
+        return (batch, self.num_prefix + height * width if known else None, dim)
 
     def get_config(self):
-        return super().get_config() | {"grid": self.grid}
+        return super().get_config() | {"grid": self.grid, "distilled": self.distilled}
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -153,13 +162,14 @@ class Attention(keras.layers.Layer):
     Args:
         hidden_dim: D, width of a token.
         num_heads: N; each head has `hidden_dim / num_heads` channels.
+        qkv_bias: whether the fused projection has a bias.
 
     Inputs: `(B, T, D)` float. Returns: the same shape and dtype.
     Raises: ValueError: `hidden_dim` is not a multiple of `num_heads`.
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.
     """
 
-    def __init__(self, hidden_dim, num_heads, **kwargs):
+    def __init__(self, hidden_dim, num_heads, qkv_bias=True, **kwargs):
         super().__init__(**kwargs)
         if hidden_dim % num_heads:
             raise ValueError(
@@ -168,7 +178,8 @@ class Attention(keras.layers.Layer):
             )
         self.hidden_dim = hidden_dim
         self.num_heads = num_heads
-        self.qkv = dense(3 * hidden_dim, self.dtype_policy, "qkv")
+        self.qkv_bias = qkv_bias
+        self.qkv = dense(3 * hidden_dim, self.dtype_policy, "qkv", use_bias=qkv_bias)
         self.projection = dense(hidden_dim, self.dtype_policy, "projection")
 
     def build(self, input_shape):
@@ -176,10 +187,18 @@ class Attention(keras.layers.Layer):
         self.projection.build(input_shape)
 
     def call(self, x):
-        head_dim = self.hidden_dim // self.num_heads
+        return self.join(attend(self.project(x)))
+
+    def project(self, x):
+        """Queries, keys and values of tokens `(B, T, D)`: `(B, T, 3, N, D / N)`."""
         batch, length, _ = ops.shape(x)
-        qkv = ops.reshape(self.qkv(x), (batch, length, 3, self.num_heads, head_dim))
-        return self.projection(ops.reshape(attend(qkv), (batch, length, self.hidden_dim)))
+        head_dim = self.hidden_dim // self.num_heads
+        return ops.reshape(self.qkv(x), (batch, length, 3, self.num_heads, head_dim))
+
+    def join(self, x):
+        """The heads `(B, T, N, D / N)` side by side, projected: `(B, T, D)`."""
+        batch, length, _, _ = ops.shape(x)
+        return self.projection(ops.reshape(x, (batch, length, self.hidden_dim)))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -188,6 +207,7 @@ class Attention(keras.layers.Layer):
         return super().get_config() | {
             "hidden_dim": self.hidden_dim,
             "num_heads": self.num_heads,
+            "qkv_bias": self.qkv_bias,
         }
 
 
@@ -221,6 +241,24 @@ class MLP(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
+class LayerScale(keras.layers.Layer):
+    """Multiply each channel by a learned factor; factors start at 1.
+
+    Inputs: `(..., D)` float. Returns: the same shape and dtype.
+    Source: Touvron et al. 2021 (arXiv 2103.17239), section 2, "LayerScale".
+    """
+
+    def build(self, input_shape):
+        self.gamma = self.add_weight(shape=input_shape[-1:], initializer="ones", name="gamma")
+
+    def call(self, x):
+        return x * ops.cast(self.gamma, x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
 class TransformerBlock(keras.layers.Layer):
     """Attention and MLP, each after a LayerNorm and around a shortcut.
 
@@ -242,9 +280,13 @@ class TransformerBlock(keras.layers.Layer):
         self.epsilon = epsilon
         dtype = self.dtype_policy
         self.norm1 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm1")
-        self.attention = Attention(hidden_dim, num_heads, dtype=dtype, name="attention")
+        self.attention = self.make_attention()
         self.norm2 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm2")
         self.mlp = self.feed_forward()
+
+    def make_attention(self):
+        """The layer that lets tokens see each other."""
+        return Attention(self.hidden_dim, self.num_heads, dtype=self.dtype_policy, name="attention")
 
     def feed_forward(self):
         """The layer after the attention."""
@@ -258,19 +300,27 @@ class TransformerBlock(keras.layers.Layer):
         x = in_place.add(self.attention(self.norm1(x)), x, of=self.attention)
         return in_place.add(self.mlp(self.norm2(x)), x, of=self.mlp)
 
-    def attention_weights(self, x, queries):
+    def attention_weights(self, x, queries, size=None):
         """How much some tokens attend to all.
 
-        Args: x: input of the block, `(1, T, D)`. queries: positions of Q tokens.
+        Args:
+            x: input of the block, `(1, T, D)`.
+            queries: positions of Q tokens.
+            size: `(height, width)` of the grid, for those who need it.
+
         Returns: NumPy `(Q, N, T)` float32; sums to 1 over T.
         """
-        heads, dim = self.num_heads, self.hidden_dim // self.num_heads
-        qkv = self.attention.qkv(self.norm1(ops.convert_to_tensor(x)))
-        qkv = ops.convert_to_numpy(ops.cast(qkv, "float32"))[0].reshape(-1, 3, heads, dim)
+        qkv = self.attention.project(self.norm1(ops.convert_to_tensor(x)))
+        qkv = ops.convert_to_numpy(ops.cast(qkv, "float32"))[0]
         query, key = qkv[queries, 0], qkv[:, 1]
-        scores = np.einsum("qnd,tnd->qnt", query, key) * dim**-0.5
+        scores = np.einsum("qnd,tnd->qnt", query, key) * query.shape[-1] ** -0.5
+        scores = scores + self.attention_bias(queries, size)
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         return scores / scores.sum(axis=-1, keepdims=True)
+
+    def attention_bias(self, queries, size):
+        """What is added to the scores of these tokens, NumPy `(Q, N, T)` or a number."""
+        return 0.0
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -284,8 +334,13 @@ class TransformerBlock(keras.layers.Layer):
         }
 
 
-def dense(units, dtype, name, activation=None):
+def dense(units, dtype, name, activation=None, use_bias=True):
     """A dense layer that starts as Keras's do."""
     return Dense(
-        units, activation, kernel_initializer=default_initializer(), dtype=dtype, name=name
+        units,
+        activation,
+        use_bias=use_bias,
+        kernel_initializer=default_initializer(),
+        dtype=dtype,
+        name=name,
     )

@@ -10,10 +10,11 @@ from keras_dpt.ops import attention, processor
 PROCESSORS = ["avx2", "avx2 avx512f", "avx2 avx512f avx512_bf16", "unknown"]
 
 
-def softmax_attention(qkv):
+def softmax_attention(qkv, bias=0.0, scale=None):
     """Equation 1 of arXiv 1706.03762 in float64, `(B, T, 3, N, D)` to `(B, T, N, D)`."""
     query, key, value = np.moveaxis(qkv.astype("float64"), 2, 0)
-    scores = np.einsum("btnd,bsnd->bnts", query, key) / np.sqrt(qkv.shape[-1])
+    scale = 1 / np.sqrt(qkv.shape[-1]) if scale is None else scale
+    scores = np.einsum("btnd,bsnd->bnts", query, key) * scale + bias
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
     return np.einsum("bnts,bsnd->btnd", weights, value)
@@ -48,6 +49,21 @@ def test_attention_is_that_of_the_paper(length, at_once, some_processor, monkeyp
     with inference():
         y = ops.convert_to_numpy(attention.attend(ops.convert_to_tensor(x)))
     np.testing.assert_allclose(y, softmax_attention(x), atol=2e-6)
+
+
+@pytest.mark.parametrize("at_once", [1024, 5])
+@pytest.mark.parametrize("windows", [None, 1, 2, 4])
+def test_a_bias_is_added_to_the_scores(windows, at_once, some_processor, monkeypatch):
+    monkeypatch.setattr(attention, "QUERIES_AT_ONCE", at_once)
+    x = np.concatenate([qkv(23), qkv(23, seed=1)])
+    shape = (3, 23, 23) if windows is None else (windows, 3, 23, 23)
+    bias = np.random.default_rng(2).normal(size=shape).astype("float32")
+    each = bias if windows is None else np.tile(bias, (4 // windows, 1, 1, 1))
+    expected = softmax_attention(x, each, scale=0.2)
+    for whole in (contextlib.nullcontext, attention.all_heads_at_once):
+        with inference(), whole():
+            y = attention.attend(ops.convert_to_tensor(x), ops.convert_to_tensor(bias), scale=0.2)
+        np.testing.assert_allclose(ops.convert_to_numpy(y), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("at_once", [1024, 16])

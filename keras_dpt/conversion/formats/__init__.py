@@ -1,6 +1,7 @@
 """The layouts of checkpoints that can be converted, and those that are only known by name."""
 
 from keras_dpt.conversion.formats import (
+    beit,
     depth_anything,
     dinov2_depther,
     efficientnet_lite,
@@ -26,6 +27,8 @@ _ALL = (
     dinov2_depther.AUTHORS,
     dinov2_depther.HUGGING_FACE,
     keras_hub.FORMAT,
+    beit.AUTHORS,
+    beit.HUGGING_FACE,
 )
 FORMATS = {layout.name: layout for layout in _ALL}
 

@@ -70,7 +70,7 @@ SEGMENTATION_HEADS = (
 )
 
 IGNORE = {
-    r"pretrained\.model\.head\.": "ImageNet classifier",
+    r"pretrained\.model\.head(_dist)?\.": "ImageNet classifier",
     r"pretrained\.model\.norm\.": "final norm, after the last tap",
     r"scratch\.refinenet4\.resConfUnit1\.": "the deepest fusion has no skip to refine",
     r".*\.num_batches_tracked$": "counter of PyTorch's batch normalisation",
@@ -78,8 +78,8 @@ IGNORE = {
 
 
 is_vit = has(r"pretrained\.model\.blocks\.\d+\.(norm|attn|mlp)", r"scratch\.")
-# Blocks of BEiT, of LeViT and of DINOv2, and the second token of a distilled DeiT.
-is_other = has(r"pretrained\.model\.(blocks\.\d+\.(gamma_|ls\d|m\.|attn\.(q_|rel))|dist_token)")
+# Blocks of BEiT, of LeViT and of DINOv2.
+is_other = has(r"pretrained\.model\.blocks\.\d+\.(gamma_|ls\d|m\.|attn\.(q_|v_|rel))")
 # The second layer of its head is a batch normalisation, that of a depth head a convolution.
 is_segmentation = has(r"scratch\.output_conv\.1\.")
 

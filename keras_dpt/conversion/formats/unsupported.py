@@ -60,11 +60,6 @@ UNSUPPORTED = (
     ),
     Unsupported("Prompt Depth Anything", owns=_model_type("prompt_depth_anything")),
     Unsupported("Depth Pro", owns=_model_type("depth_pro")),
-    Unsupported("a DPT with a distilled DeiT encoder", has(_AUTHORS + "dist_token", r"scratch\.")),
-    Unsupported(
-        "a DPT with a BEiT encoder (MiDaS 3.1)",
-        has(_AUTHORS + r"blocks\.\d+\.(gamma_|attn\.q_bias)", r"scratch\."),
-    ),
     Unsupported(
         "a DPT with a Swin Transformer V2 encoder (MiDaS 3.1)",
         has(_AUTHORS + r"layers\.\d+\.blocks\.\d+\.attn\.(logit_scale|cpb_mlp)", r"scratch\."),
@@ -87,11 +82,6 @@ UNSUPPORTED = (
     ),
     Unsupported("MiDaS 2.1 (ResNeXt)", has(r"pretrained\.layer\d\.", r"scratch\.")),
     Unsupported(
-        "a DPT with a BEiT encoder in Hugging Face's layout",
-        has(_HUB + r"layer\.\d+\.lambda_", _NECK),
-        _dpt_on("beit"),
-    ),
-    Unsupported(
         "a DPT with a DINOv2 encoder with registers, in Hugging Face's layout",
         owns=_dpt_on("dinov2_with_registers"),
     ),
@@ -107,5 +97,4 @@ UNSUPPORTED = (
     ),
     Unsupported("an encoder of DINOv2, without a decoder", has(r"blocks\.\d+\.(\d+\.)?ls\d\.")),
     Unsupported("a BEiT, without a decoder", has(r"blocks\.\d+\.(gamma_|attn\.q_bias)")),
-    Unsupported("a distilled DeiT, without a decoder", has(r"dist_token", r"blocks\.\d+\.")),
 )

@@ -12,6 +12,7 @@ def timm_rules(prefix):
     block = prefix + "blocks.{i}"
     return (
         Rule("position_embedding/class_token", (prefix + "cls_token",)),
+        Rule("position_embedding/distillation_token", (prefix + "dist_token",)),
         Rule("position_embedding/position_embedding", (prefix + "pos_embed",)),
         *weights("patch_embedding/projection", prefix + "patch_embed.proj"),
         *norm("block_{i}/norm1", f"{block}.norm1"),
@@ -41,8 +42,8 @@ def hf_rules(prefix):
 
 
 is_timm = has(r"blocks\.\d+\.(norm1|attn|mlp)\.")
-# Blocks of BEiT and of DINOv2, tokens of a distilled DeiT and of DINOv2 with registers.
-is_other = has(r"blocks\.\d+\.(gamma_|ls\d|attn\.(q_|rel))|dist_token|reg_token|register_tokens")
+# Blocks of BEiT and of DINOv2, tokens of DINOv2 with registers.
+is_other = has(r"blocks\.\d+\.(gamma_|ls\d|attn\.(q_|rel))|reg_token|register_tokens")
 is_hugging_face = has(r"vit\.")
 
 
@@ -57,8 +58,8 @@ def matches_hugging_face(specs, hf_config=None):
 
 
 def owns_timm(config):
-    """Whether this is the `config.json` of a ViT that timm put on the hub."""
-    return str(config.get("architecture", "")).startswith("vit_")
+    """Whether this is the `config.json` of a ViT or DeiT that timm put on the hub."""
+    return str(config.get("architecture", "")).startswith(("vit_", "deit_"))
 
 
 def owns_hugging_face(config):
@@ -104,7 +105,7 @@ TIMM = CheckpointFormat(
     rules=timm_rules(""),
     ignore={
         r"norm\.": "final norm, after the last tap",
-        r"head\.": "ImageNet classifier",
+        r"head(_dist)?\.": "ImageNet classifier",
     },
     read=read,
     owns=owns_timm,
