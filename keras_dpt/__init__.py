@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # for type checkers, editors and the documentation; `_HOMES` 
     from keras_dpt.encoders.efficientnet_hybrid import EfficientNetHybridEncoder
     from keras_dpt.encoders.encoder import Encoder, Tap
     from keras_dpt.encoders.keras_hub_backbone import KerasHubEncoder
+    from keras_dpt.encoders.swin import Swin2Encoder, SwinEncoder
     from keras_dpt.encoders.vit import ViTEncoder
     from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
     from keras_dpt.errors import (
@@ -59,8 +60,8 @@ if TYPE_CHECKING:  # for type checkers, editors and the documentation; `_HOMES` 
     from keras_dpt.presets import list_presets
 
 __all__ = [
-    "Clamped",
     "BEiTEncoder",
+    "Clamped",
     "DINOv2Encoder",
     "DPTBackbone",
     "DPTDecoder",
@@ -92,6 +93,8 @@ __all__ = [
     "ScaledSigmoid",
     "SegmentationHead",
     "ResidualConvUnit",
+    "Swin2Encoder",
+    "SwinEncoder",
     "Tap",
     "TrainingError",
     "VideoError",
@@ -122,6 +125,7 @@ _HOMES = {
     "encoders.efficientnet_hybrid": ("EfficientNetHybridEncoder",),
     "encoders.encoder": ("Encoder", "Tap"),
     "encoders.keras_hub_backbone": ("KerasHubEncoder",),
+    "encoders.swin": ("Swin2Encoder", "SwinEncoder"),
     "encoders.vit": ("ViTEncoder",),
     "encoders.vit_hybrid": ("ViTHybridEncoder",),
     "errors": (

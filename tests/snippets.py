@@ -21,6 +21,7 @@ BUNDLED = {
     "dpt_large": "dpt_mini_nyuv2",
     "dpt_large_ade20k": "dpt_mini_camvid",
     "depth_anything_v2_small": "dpt_mini_nyuv2",
+    "dpt_beit_large_512": "dpt_mini_nyuv2",
 }
 METRIC = ("dpt_hybrid_nyu", "dpt_hybrid_kitti")
 

@@ -1,5 +1,7 @@
 """Tiny networks, width 32 and 4 blocks, with all the parts of the real ones."""
 
+import inspect
+
 import keras
 import numpy as np
 
@@ -24,14 +26,23 @@ ENCODER_CONFIGS = {
     },
     "BEiTEncoder": {"out_indices": (0, 1, 2, 3)},
     "DINOv2Encoder": {"out_indices": (0, 1, 2, 3), "num_register_tokens": 2},
+    "SwinEncoder": {"embed_dim": 8, "depths": (1,) * 4, "num_heads": (1, 2, 2, 4)},
+    "Swin2Encoder": {"embed_dim": 8, "depths": (1,) * 4, "num_heads": (1, 2, 2, 4)},
 }
+for _name in ("SwinEncoder", "Swin2Encoder"):
+    ENCODER_CONFIGS[_name] |= {"window_size": 4, "image_size": 64}
+# Those that take images of any size, and those of them whose tokens have positions of their own.
+ANY_SIZE = [name for name in ENCODER_CONFIGS if "image_size" not in ENCODER_CONFIGS[name]]
+WITH_POSITIONS = [name for name in ANY_SIZE if name != "BEiTEncoder"]
 
 
 def encoder(name="ViTEncoder", **overrides):
     """An encoder of the class `name` in `ENCODERS`."""
     config = {"num_layers": 4, "hidden_dim": 32, "num_heads": 2, "mlp_dim": 48}
-    config |= {"position_grid": (3, 4)} | ENCODER_CONFIGS[name]
-    return ENCODERS[name](**config | overrides)
+    config |= {"position_grid": (3, 4)}
+    known = inspect.signature(ENCODERS[name].__init__).parameters
+    config = {key: value for key, value in config.items() if key in known}
+    return ENCODERS[name](**config | ENCODER_CONFIGS[name] | overrides)
 
 
 def backbone(image_encoder="ViTEncoder", **overrides):

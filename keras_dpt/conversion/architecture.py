@@ -110,8 +110,10 @@ def original_image(architecture, hf_image=None):
 
 
 def native_size(architecture):
-    """`[height, width]` in pixels to which the stored positions belong."""
+    """`[height, width]` in pixels to which the stored positions belong, or the only ones."""
     config = architecture["encoder_config"]
+    if "image_size" in config:
+        return [config["image_size"]] * 2
     return [side * config.get("patch_size", 16) for side in config["position_grid"]]
 
 

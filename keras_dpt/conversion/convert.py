@@ -180,9 +180,9 @@ def _asking(address, layout, architecture):
 
 def _taps_differ(told, wanted):
     """A line if a config taps other blocks than a preset."""
-    theirs, ours = (x["encoder_config"]["out_indices"] for x in (told, wanted))
-    if list(theirs) == list(ours):
-        return []
+    theirs, ours = (x["encoder_config"].get("out_indices") for x in (told, wanted))
+    if theirs is None or list(theirs) == list(ours):
+        return []  # encoders of four stages have no choice
     return [f"encoder_config.out_indices: {theirs} in the checkpoint, {ours} in the preset"]
 
 
@@ -197,6 +197,8 @@ def _build(preset):
 def _unbuilt(architecture):
     """Blocks that our encoders leave out, `{pattern of variable paths: reason}`."""
     config = architecture["encoder_config"]
+    if "out_indices" not in config:
+        return {}
     blocks = range(config["out_indices"][-1] + 1, config["num_layers"])
     return {f"block_{i}/": "after the last tap" for i in blocks}
 

@@ -3,6 +3,7 @@
 from keras_dpt.encoders.beit import BEiTEncoder
 from keras_dpt.encoders.dinov2 import DINOv2Encoder
 from keras_dpt.encoders.efficientnet_hybrid import EfficientNetHybridEncoder
+from keras_dpt.encoders.swin import Swin2Encoder, SwinEncoder
 from keras_dpt.encoders.vit import ViTEncoder
 from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
 
@@ -12,4 +13,6 @@ ENCODERS = {
     "EfficientNetHybridEncoder": EfficientNetHybridEncoder,
     "DINOv2Encoder": DINOv2Encoder,
     "BEiTEncoder": BEiTEncoder,
+    "SwinEncoder": SwinEncoder,
+    "Swin2Encoder": Swin2Encoder,
 }

@@ -95,10 +95,10 @@ class ViTEncoder(Encoder):
     @classmethod
     def config_from_shapes(cls, shapes, **untold):
         kernel = shapes.get("patch_embedding/projection/kernel", (16,))
-        config = transformer_config(shapes, **untold) | {"patch_size": kernel[0]}
-        if amount(shapes, "position_embedding/distillation_token"):
-            config["distilled"] = True
-        return config
+        return transformer_config(shapes, **untold) | {
+            "patch_size": kernel[0],
+            "distilled": amount(shapes, "position_embedding/distillation_token") > 0,
+        }
 
     def get_config(self):
         return super().get_config() | {

@@ -83,8 +83,9 @@ class BEiTAttention(Attention):
         return self.join(attend(self.project(x), self.biases(ops.shape(like)[1:3])))
 
     def project(self, x):
-        bias = [self.query_bias, ops.zeros_like(self.query_bias), self.value_bias]
-        bias = ops.reshape(ops.concatenate(bias, axis=0), (3, self.num_heads, -1))
+        query, value = map(ops.convert_to_tensor, (self.query_bias, self.value_bias))
+        bias = ops.concatenate([query, ops.zeros_like(query), value], axis=0)
+        bias = ops.reshape(bias, (3, self.num_heads, -1))
         qkv = super().project(x)
         return qkv + ops.cast(bias, qkv.dtype)
 

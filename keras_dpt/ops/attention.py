@@ -70,10 +70,10 @@ def attend(qkv, bias=None, scale=None):
 def _for_batch(bias, batch):
     """The biases of M windows, `(M, N, T, T)`, once for each image of a batch of windows."""
     count, *shape = bias.shape
-    if batch == count:
+    if isinstance(batch, int) and batch == count:
         return bias
     bias = ops.broadcast_to(bias[None], (batch // count, count, *shape))
-    return ops.reshape(bias, (batch, *shape))
+    return ops.reshape(bias, (-1, *shape))
 
 
 def _torch_kernel_is_slow(qkv):

@@ -79,7 +79,10 @@ def _variable_shapes(architecture):
     compiling = mock.patch.object(task, "compile")  # an optimizer has variables of its own
     with compiling, keras.StatelessScope(initialize_variables=False):
         network = task.from_architecture(preset, dtype="float32")
-        return {variable.path: tuple(variable.shape) for variable in network.weights}
+        shapes = {variable.path: tuple(variable.shape) for variable in network.weights}
+    # Else Keras gives them their values, gigabytes of them, with the next model that anyone builds.
+    keras.utils.clear_session()
+    return shapes
 
 
 class FakeNetwork:

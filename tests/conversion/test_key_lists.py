@@ -18,6 +18,11 @@ from .checkpoints import key_list, variable_shapes
 
 pytestmark = pytest.mark.compiles_long  # names and shapes, the same on every backend
 
+
+def large(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 # Lists of the Hybrid are those of its metric versions too.
 FITS = [
     ("isl_base", "dpt_base"),
@@ -39,6 +44,19 @@ FITS = [
     ("dinov2_small", "dinov2_dpt_small_nyu"),
     ("dinov2_large", "dinov2_dpt_large_kitti"),
     ("hf_dinov2_small", "dinov2_dpt_small_nyu"),
+    ("isl_base", "dpt_deit_base"),
+    ("isl_deit_base_distilled", "dpt_deit_base_distilled"),
+    ("isl_beit_base_384", "dpt_beit_base_384"),
+    ("hf_beit_base_384", "dpt_beit_base_384"),
+    large("isl_beit_large_384", "dpt_beit_large_384"),
+    large("isl_beit_large_512", "dpt_beit_large_512"),
+    large("hf_beit_large_512", "dpt_beit_large_512"),
+    ("isl_swin2_tiny_256", "dpt_swin2_tiny_256"),
+    ("hf_swin2_tiny_256", "dpt_swin2_tiny_256"),
+    large("isl_swin2_base_384", "dpt_swin2_base_384"),
+    large("hf_swin2_base_384", "dpt_swin2_base_384"),
+    large("isl_swin2_large_384", "dpt_swin2_large_384"),
+    large("isl_swin_large_384", "dpt_swin_large_384"),
 ]
 
 

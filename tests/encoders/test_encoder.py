@@ -14,7 +14,7 @@ def test_every_encoder_is_tested():
 
 
 @pytest.mark.compiles_long
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", tiny.ANY_SIZE)
 def test_any_multiple_of_the_largest_stride(name):
     # Gradients, files and precision are checked where encoders are used: tests/models.
     encoder = tiny.encoder(name)
@@ -22,7 +22,7 @@ def test_any_multiple_of_the_largest_stride(name):
     check_graph(encoder, [(2 * step, 4 * step), (3 * step, 5 * step)])
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", tiny.ANY_SIZE)
 def test_outputs_are_what_the_taps_promise(name):
     encoder = tiny.encoder(name)
     step = encoder.required_multiple
@@ -40,7 +40,7 @@ def test_outputs_are_what_the_taps_promise(name):
             assert outputs[f"prefix{n}"].shape == prefix
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", tiny.ANY_SIZE)
 @pytest.mark.parametrize("steps", [(4, 4.5), (2.5, 4)])
 def test_sides_that_are_no_multiples_are_refused(name, steps):
     encoder = tiny.encoder(name)
@@ -52,7 +52,7 @@ def test_sides_that_are_no_multiples_are_refused(name, steps):
 
 @pytest.mark.compiles_long
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="others know every size")
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", tiny.ANY_SIZE)
 def test_sides_known_at_run_time_are_refused_too(name):
     encoder = tiny.encoder(name)
     step = encoder.required_multiple
@@ -69,7 +69,7 @@ def test_lora_layers_are_there(name):
     assert all(found.count(layer) == 4 for layer in encoder.default_lora_layer_names())
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", tiny.ANY_SIZE)
 def test_a_fixed_size(name):
     step = tiny.encoder(name).required_multiple
     encoder = tiny.encoder(name, image_shape=(4 * step, 6 * step, 3))
@@ -77,7 +77,21 @@ def test_a_fixed_size(name):
     assert encoder.output["stage4"].shape == (None, 4, 6, 32)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name not in tiny.ANY_SIZE])
+def test_one_size_only(name):
+    encoder = tiny.encoder(name)
+    assert encoder.fixed_size == (64, 64) and encoder.image_shape == (64, 64, 3)
+    outputs = encoder(keras.Input((64, 64, 3)))
+    for n, tap in enumerate(encoder.taps, 1):
+        side = 64 // tap.stride
+        assert outputs[f"stage{n}"].shape == (None, side, side, tap.channels)
+    with pytest.raises(ValueError, match=r"images of 64 x 64 only.*Received: image_shape=\(32, 64"):
+        tiny.encoder(name, image_shape=(32, 64, 3))
+    with pytest.raises(ValueError, match="windows of `window_size=3` do not fill"):
+        tiny.encoder(name, window_size=3)
+
+
+@pytest.mark.parametrize("name", tiny.WITH_POSITIONS)
 def test_stored_positions_of_another_grid_keep_their_shape(name):
     encoder = tiny.encoder(name, position_grid=(5, 7))
     shapes = {v.path: tuple(v.shape) for v in encoder.variables}
@@ -85,7 +99,7 @@ def test_stored_positions_of_another_grid_keep_their_shape(name):
     assert shapes["position_embedding/class_token"] == (1, 1, 32)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", tiny.ANY_SIZE)
 def test_nothing_is_built_after_the_last_tap(name):
     indices = tiny.ENCODER_CONFIGS[name]["out_indices"]
     encoder = tiny.encoder(name, num_layers=9, out_indices=indices)
@@ -99,7 +113,7 @@ def test_nothing_is_built_after_the_last_tap(name):
 
 
 @pytest.mark.compiles_long
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", tiny.ANY_SIZE)
 def test_taps_follow_their_blocks(name):
     """What the last block adds moves its own tap, everywhere, and no earlier one."""
     encoder = tiny.randomize(tiny.encoder(name))

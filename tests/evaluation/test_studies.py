@@ -10,7 +10,6 @@ from PIL import Image
 import keras_dpt
 from keras_dpt import presets
 from keras_dpt.datasets import Source
-from keras_dpt.encoders import ENCODERS
 from keras_dpt.errors import EvaluationError
 from keras_dpt.evaluation import studies
 from keras_dpt.maps.depth_map import DepthMap
@@ -100,7 +99,7 @@ def test_readouts_are_trained_and_measured(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", tiny.WITH_POSITIONS)
 @pytest.mark.parametrize("study", [studies.taps_variants, studies.encoder_variants])
 def test_variants_can_be_built(study, encoder):
     variants = study(tiny_preset(encoder))

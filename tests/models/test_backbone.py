@@ -6,7 +6,6 @@ from contracts import check_gradients, check_graph, predict
 from keras import ops
 
 import keras_dpt
-from keras_dpt.encoders import ENCODERS
 
 
 def test_contract():
@@ -20,7 +19,7 @@ def levels(pyramid):
     return [pyramid[f"P{n}"].shape[1:] for n in (1, 2, 3, 4)]
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", tiny.ANY_SIZE)
 def test_pyramid(name, backbones):
     unit = backbones[name].image_encoder.unit
     pyramid = backbones[name](keras.Input((6 * unit, 10 * unit, 3)))
@@ -28,7 +27,7 @@ def test_pyramid(name, backbones):
     assert levels(pyramid) == [(48, 80, 16), (24, 40, 16), (12, 20, 16), (6, 10, 16)]
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", tiny.ANY_SIZE)
 @pytest.mark.parametrize("cells", [(2, 2), (2, 8), (3, 5), (1, 2)])
 def test_any_size_on_one_model(name, cells, backbones):
     unit = backbones[name].image_encoder.unit
@@ -39,7 +38,7 @@ def test_any_size_on_one_model(name, cells, backbones):
 
 @pytest.fixture(scope="module")
 def backbones():
-    return {name: tiny.backbone(name) for name in ENCODERS}
+    return {name: tiny.backbone(name) for name in tiny.ANY_SIZE}
 
 
 def test_other_sizes_are_refused(backbones):

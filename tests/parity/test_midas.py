@@ -18,7 +18,9 @@ pytest.importorskip("torch")
 
 MAX, RMS = 5e-4, 5e-5  # of the output's standard deviation
 PLAIN = [(64, 64), (48, 80), (96, 128)]  # native, odd, larger: grids 4 x 4, 3 x 5 and 6 x 8
-SIZES = {"beit": PLAIN, "deit": PLAIN}
+SQUARE = [(reference.SWIN["side"],) * 2]
+SIZES = {"beit": PLAIN, "deit": PLAIN, "swin2": SQUARE, "swin": SQUARE}
+WINDOWS = {"image_size": reference.SWIN["side"], "window_size": reference.WINDOWS[0]}
 UNTOLD = {
     "beit": {"num_heads": reference.HEADS, "out_indices": reference.TAPS},
     "deit": {
@@ -26,6 +28,8 @@ UNTOLD = {
         "out_indices": reference.TAPS,
         "position_grid": (reference.GRID,) * 2,
     },
+    "swin2": WINDOWS | {"pretrained_window_sizes": reference.PRETRAINED},
+    "swin": WINDOWS,
 }
 
 
@@ -158,6 +162,38 @@ def test_transformers_beit(tmp_path):
         assert expected.std() > 0.01
         largest, rms = errors(predict(model, (x,))[..., 0], expected)
         assert largest < MAX and rms < RMS, size
+
+
+SWIN2 = {
+    "model_type": "swinv2",
+    "embed_dim": reference.SWIN["dim"],
+    "depths": list(reference.SWIN["depths"]),
+    "num_heads": list(reference.SWIN["heads"]),
+    "image_size": reference.SWIN["side"],
+    "window_size": reference.WINDOWS[0],
+    "pretrained_window_sizes": list(reference.PRETRAINED),
+    "patch_size": 4,
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+}
+
+
+def test_transformers_swin2(tmp_path):
+    config = hub_config(SWIN2) | {"neck_hidden_sizes": [16, 32, 64, 128]}
+    theirs = hub_model(tmp_path / "hub", config)
+    model = keras_dpt.DPTDepth.from_preset(str(tmp_path / "hub"))
+    encoder = model.backbone.image_encoder
+    assert isinstance(encoder, keras_dpt.Swin2Encoder)
+    assert encoder.pretrained_window_sizes == reference.PRETRAINED
+    x = reference.picture(*SQUARE[0])
+    expected = hub_outputs(theirs, x)
+    assert expected.std() > 0.01
+    largest, rms = errors(predict(model, (x,))[..., 0], expected)
+    assert largest < MAX and rms < RMS
+    photo = np.zeros((40, 60, 3), "uint8")
+    assert model.predict_image(photo).values.shape == (40, 60)  # squashed
+    model.preprocessor.image_size = (64, 64)
+    with pytest.raises(ValueError, match="for images of 128 x 128 .* makes 64 x 64 of this one"):
+        model.predict_image(photo)
 
 
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="others know every size")

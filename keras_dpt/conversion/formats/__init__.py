@@ -8,6 +8,7 @@ from keras_dpt.conversion.formats import (
     hf_dpt,
     isl_org,
     keras_hub,
+    swin,
     vit_imagenet,
 )
 from keras_dpt.conversion.formats.unsupported import UNSUPPORTED
@@ -29,6 +30,9 @@ _ALL = (
     keras_hub.FORMAT,
     beit.AUTHORS,
     beit.HUGGING_FACE,
+    swin.SWIN2,
+    swin.SWIN,
+    swin.HUGGING_FACE,
 )
 FORMATS = {layout.name: layout for layout in _ALL}
 

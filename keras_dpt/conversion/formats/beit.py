@@ -68,6 +68,7 @@ is_authors = has(
 is_hub = has(
     r"backbone\.encoder\.layer\.\d+\.(lambda_|attention\.attention\.relative_position)", r"neck\."
 )
+is_zoe_depth = has(r"(metric|relative)_head\.")
 
 
 def matches_authors(specs, hf_config=None):
@@ -77,7 +78,7 @@ def matches_authors(specs, hf_config=None):
 
 def matches_hub(specs, hf_config=None):
     """Whether this is a DPT on BEiT with Hugging Face's names."""
-    return is_hub(specs)
+    return is_hub(specs) and not is_zoe_depth(specs)
 
 
 def owns(config):

@@ -39,6 +39,13 @@ def segmentation_head_rules(layer, module):
     )
 
 
+FUSION = (
+    *weights("fusion_input_{n}", "scratch.layer{n}_rn"),
+    *weights("fusion_{n}/residual_unit{m}/conv{k}", UNIT + ".conv{k}"),
+    *norm("fusion_{n}/residual_unit{m}/norm{k}", UNIT + ".bn{k}"),
+    *weights("fusion_{n}/projection", "scratch.refinenet{n}.out_conv"),
+)
+
 BODY = (
     *timm_rules("pretrained.model."),
     # The hybrid's ResNet
@@ -52,10 +59,7 @@ BODY = (
     *readout_rules("pretrained.act_postprocess{n}.0.project.0"),
     *weights("reassemble_{n}/projection", "pretrained.act_postprocess{n}.3"),
     *weights("reassemble_{n}/resize", "pretrained.act_postprocess{n}.4"),
-    *weights("fusion_input_{n}", "scratch.layer{n}_rn"),
-    *weights("fusion_{n}/residual_unit{m}/conv{k}", UNIT + ".conv{k}"),
-    *norm("fusion_{n}/residual_unit{m}/norm{k}", UNIT + ".bn{k}"),
-    *weights("fusion_{n}/projection", "scratch.refinenet{n}.out_conv"),
+    *FUSION,
 )
 
 DEPTH_HEAD = (  # layers 1, 3 and 5 of the sequence are the upsampling and activations

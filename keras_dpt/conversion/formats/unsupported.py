@@ -43,7 +43,6 @@ def _is_any_dpt(config):
 
 
 _AUTHORS = r"pretrained\.model\."
-_HUB = r"backbone\.encoder\."
 _NECK = r"neck\."
 
 # The first that fits names the checkpoint, so what others contain stands before them.
@@ -61,14 +60,6 @@ UNSUPPORTED = (
     Unsupported("Prompt Depth Anything", owns=_model_type("prompt_depth_anything")),
     Unsupported("Depth Pro", owns=_model_type("depth_pro")),
     Unsupported(
-        "a DPT with a Swin Transformer V2 encoder (MiDaS 3.1)",
-        has(_AUTHORS + r"layers\.\d+\.blocks\.\d+\.attn\.(logit_scale|cpb_mlp)", r"scratch\."),
-    ),
-    Unsupported(
-        "a DPT with a Swin Transformer encoder (MiDaS 3.1)",
-        has(_AUTHORS + r"layers\.\d+\.blocks\.", r"scratch\."),
-    ),
-    Unsupported(
         "a DPT with a LeViT encoder (MiDaS 3.1)",
         has(_AUTHORS + r"blocks\.\d+\.m\.", r"scratch\."),
     ),
@@ -85,11 +76,7 @@ UNSUPPORTED = (
         "a DPT with a DINOv2 encoder with registers, in Hugging Face's layout",
         owns=_dpt_on("dinov2_with_registers"),
     ),
-    Unsupported(
-        "a DPT with a Swin Transformer V2 encoder in Hugging Face's layout",
-        has(_HUB + r"layers\.\d+\.blocks\.", _NECK),
-        _dpt_on("swinv2", "swin"),
-    ),
+    Unsupported("a DPT with a Swin encoder in Hugging Face's layout", owns=_dpt_on("swin")),
     Unsupported(
         "a DPT with another encoder than ViT, in Hugging Face's layout",
         has(r"backbone\.", _NECK),

@@ -1,0 +1,336 @@
+"""Swin Transformer, versions 1 and 2: attention inside windows of a map, and merging of patches."""
+
+# Shapes: B batch, h w grid, s side of a window, M windows of a map, T = s * s cells of a window,
+# C width, N heads.
+
+import functools
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dpt.layers.initializers import HostTruncatedNormal
+from keras_dpt.layers.relative_position import pair_rows
+from keras_dpt.layers.transformer import MLP, Attention, dense
+from keras_dpt.ops import in_place
+from keras_dpt.ops.attention import attend
+
+APART = -100.0  # added to scores of cells that only a shift brought into one window
+LARGEST_SCALE = math.log(100)  # of cosines, before the exponential
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class WindowAttention(Attention):
+    """Self-attention of the cells of each window, with a learned bias for each offset.
+
+    Args:
+        hidden_dim, num_heads: see `Attention`.
+        window: side of a window in cells.
+
+    Inputs: `(B * M, T, C)` float; `mask`, `(M, T, T)` float or `None`, is added to the scores.
+    Returns: the shape and dtype of the cells.
+    Source: Liu et al. 2021 (arXiv 2103.14030), section 3.2, equation 4.
+    """
+
+    def __init__(self, hidden_dim, num_heads, window, qkv_bias=True, **kwargs):
+        super().__init__(hidden_dim, num_heads, qkv_bias, **kwargs)
+        self.window = window
+
+    def build(self, x_shape, mask_shape=None):
+        super().build(x_shape)
+        self.build_biases()
+
+    def build_biases(self):
+        self.bias_table = self.add_weight(
+            shape=((2 * self.window - 1) ** 2, self.num_heads),
+            initializer=HostTruncatedNormal(stddev=0.02),
+            name="bias_table",
+            autocast=False,
+        )
+
+    def call(self, x, mask=None):
+        bias = self.biases()
+        if mask is not None:
+            bias = bias[None] + ops.cast(mask, bias.dtype)[:, None]
+        return self.join(self.attend(self.project(x), bias))
+
+    def attend(self, qkv, bias):
+        return attend(qkv, bias)
+
+    def biases(self):
+        """What is added to the scores of each pair of cells, `(N, T, T)` float32."""
+        return self.of_pairs(ops.convert_to_tensor(self.bias_table))
+
+    def of_pairs(self, table):
+        """A table of offsets `((2 s - 1)^2, N)` for each pair of cells: `(N, T, T)`."""
+        rows = pair_rows((self.window, self.window))
+        biases = ops.take(ops.transpose(table), rows.reshape(-1), axis=1)
+        return ops.reshape(biases, (self.num_heads, *rows.shape))
+
+    def compute_output_shape(self, x_shape, mask_shape=None):
+        return x_shape
+
+    def get_config(self):
+        return super().get_config() | {"window": self.window}
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class CosineWindowAttention(WindowAttention):
+    """As `WindowAttention`, by cosines, and with biases that a small network makes of offsets.
+
+    Queries and values have a bias and keys have none. A head multiplies its cosines by a learned
+    factor of at most 100.
+
+    Args:
+        hidden_dim, num_heads, window: see `WindowAttention`.
+        pretrained_window: side of the windows that the biases' network was trained with, which
+            offsets are measured by; by default `window`.
+
+    Inputs and returns: see `WindowAttention`.
+    Source: Liu et al. 2021 (arXiv 2111.09883), sections 3.2 and 3.3; timm 0.6.12
+        `models/swin_transformer_v2.py`, `WindowAttention`.
+    """
+
+    def __init__(self, hidden_dim, num_heads, window, pretrained_window=None, **kwargs):
+        kwargs.pop("qkv_bias", None)
+        super().__init__(hidden_dim, num_heads, window, qkv_bias=False, **kwargs)
+        self.pretrained_window = pretrained_window
+        # In float32: the offsets' logarithms lose what tells far cells apart in half precision.
+        self.offsets1 = dense(512, "float32", "offsets1", "relu")
+        self.offsets2 = dense(num_heads, "float32", "offsets2", use_bias=False)
+
+    def build_biases(self):
+        self.query_bias, self.value_bias = (
+            self.add_weight(shape=(self.hidden_dim,), initializer="zeros", name=name)
+            for name in ("query_bias", "value_bias")
+        )
+        self.logit_scale = self.add_weight(
+            shape=(self.num_heads,),
+            initializer=keras.initializers.Constant(math.log(10)),
+            name="logit_scale",
+            autocast=False,
+        )
+        self.offsets1.build((None, 2))
+        self.offsets2.build((None, 512))
+
+    def project(self, x):
+        query, value = map(ops.convert_to_tensor, (self.query_bias, self.value_bias))
+        bias = ops.concatenate([query, ops.zeros_like(query), value], axis=0)
+        bias = ops.reshape(bias, (3, self.num_heads, -1))
+        qkv = super().project(x)
+        return qkv + ops.cast(bias, qkv.dtype)
+
+    def attend(self, qkv, bias):
+        scale = ops.exp(ops.minimum(ops.convert_to_tensor(self.logit_scale), LARGEST_SCALE))
+        query = _unit(qkv[:, :, 0]) * ops.cast(scale, "float32")[:, None]
+        query, key = (ops.cast(x, qkv.dtype) for x in (query, _unit(qkv[:, :, 1])))
+        return attend(ops.stack([query, key, qkv[:, :, 2]], axis=2), bias, scale=1.0)
+
+    def biases(self):
+        offsets = _log_offsets(self.window, self.pretrained_window or self.window)
+        table = self.offsets2(self.offsets1(ops.convert_to_tensor(offsets)))
+        return self.of_pairs(16 * ops.sigmoid(table))
+
+    def get_config(self):
+        return super().get_config() | {"pretrained_window": self.pretrained_window}
+
+
+def _unit(x):
+    """Vectors `(..., D)` of length 1, float32."""
+    x = ops.cast(x, "float32")
+    length = ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
+    return x / ops.maximum(length, 1e-12)
+
+
+@functools.lru_cache(maxsize=32)
+def _log_offsets(window, pretrained):
+    """Logarithms of all offsets (rows, columns) in a window, `((2 s - 1)^2, 2)` float32."""
+    steps = 8 * np.arange(1 - window, window, dtype="float64") / max(pretrained - 1, 1)
+    steps = np.sign(steps) * np.log2(np.abs(steps) + 1) / math.log2(8)
+    rows, columns = np.meshgrid(steps, steps, indexing="ij")
+    return np.stack([rows, columns], axis=-1).reshape(-1, 2).astype("float32")
+
+
+class _WindowBlock(keras.layers.Layer):
+    """What the blocks of both versions share: a shifted frame, cut into windows and put together.
+
+    Args:
+        hidden_dim, num_heads: of the attention. mlp_dim: width inside the MLP.
+        window: side of a window in cells; sides of maps are multiples of it.
+        shift: by how many cells the windows are shifted, 0 for not at all.
+        epsilon: added to variances.
+    """
+
+    def __init__(self, hidden_dim, num_heads, mlp_dim, window, shift=0, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.mlp_dim = mlp_dim
+        self.window = window
+        self.shift = shift
+        self.epsilon = epsilon
+        dtype = self.dtype_policy
+        self.norm1 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm1")
+        self.attention = self.make_attention()
+        self.norm2 = keras.layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm2")
+        self.mlp = MLP(hidden_dim, mlp_dim, dtype=dtype, name="mlp")
+
+    def build(self, input_shape):
+        cells = (None, self.window**2, self.hidden_dim)
+        self.attention.build(cells)
+        self.mlp.build(cells)
+        self.norm1.build(input_shape)
+        self.norm2.build(input_shape)
+
+    def attend(self, x):
+        """Attention inside windows, `(B, h, w, C)` to the same."""
+        batch, height, width, channels = ops.shape(x)
+        side, shift = self.window, self.shift
+        mask = None
+        if shift:
+            x = ops.roll(x, (-shift, -shift), axis=(1, 2))
+            mask = _mask(height, width, side, shift)
+        rows, columns = height // side, width // side
+        x = ops.reshape(x, (-1, rows, side, columns, side, channels))
+        x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, side * side, channels))
+        x = self.attention(x) if mask is None else self.attention(x, mask)
+        x = ops.reshape(x, (-1, rows, columns, side, side, channels))
+        x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, height, width, channels))
+        return ops.roll(x, (shift, shift), axis=(1, 2)) if shift else x
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return super().get_config() | {
+            "hidden_dim": self.hidden_dim,
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "window": self.window,
+            "shift": self.shift,
+            "epsilon": self.epsilon,
+        }
+
+
+@functools.lru_cache(maxsize=32)
+def _mask(height, width, side, shift):
+    """`(M, T, T)` float32: `APART` where a shift brought two cells into one window, else 0."""
+    zones = []
+    for length in (height, width):
+        zone = np.zeros(length, "int32")
+        zone[length - side :], zone[length - shift :] = 1, 2
+        zones.append(zone)
+    zone = 3 * zones[0][:, None] + zones[1]
+    zone = zone.reshape(height // side, side, width // side, side).transpose(0, 2, 1, 3)
+    zone = zone.reshape(-1, side * side)
+    return np.where(zone[:, :, None] == zone[:, None], 0, APART).astype("float32")
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class SwinBlock(_WindowBlock):
+    """A block of Swin Transformer: norms before attention and MLP.
+
+    Args: see `_WindowBlock`.
+    Inputs: `(B, h, w, C)` float of known height and width. Returns: the same shape and dtype.
+    Source: Liu et al. 2021 (arXiv 2103.14030), equation 3.
+    """
+
+    def make_attention(self):
+        return WindowAttention(
+            self.hidden_dim,
+            self.num_heads,
+            self.window,
+            dtype=self.dtype_policy,
+            name="attention",
+        )
+
+    def call(self, x):
+        x = in_place.add(self.attend(self.norm1(x)), x, of=self.attention)
+        return in_place.add(self.mlp(self.norm2(x)), x, of=self.mlp)
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class Swin2Block(_WindowBlock):
+    """A block of Swin Transformer V2: norms after attention and MLP, before the shortcut is added.
+
+    Args:
+        pretrained_window: see `CosineWindowAttention`.
+        others: see `_WindowBlock`.
+
+    Inputs: `(B, h, w, C)` float of known height and width. Returns: the same shape and dtype.
+    Source: Liu et al. 2021 (arXiv 2111.09883), Figure 1.
+    """
+
+    def __init__(self, *args, pretrained_window=None, **kwargs):
+        # Before the layers: one of them depends on it, and Keras wants `super().__init__` first.
+        self._pretrained_window = pretrained_window
+        super().__init__(*args, **kwargs)
+
+    def make_attention(self):
+        return CosineWindowAttention(
+            self.hidden_dim,
+            self.num_heads,
+            self.window,
+            self._pretrained_window,
+            dtype=self.dtype_policy,
+            name="attention",
+        )
+
+    def call(self, x):
+        x = in_place.add(self.norm1(self.attend(x)), x, of=self.norm1)
+        return in_place.add(self.norm2(self.mlp(x)), x, of=self.norm2)
+
+    def get_config(self):
+        return super().get_config() | {"pretrained_window": self._pretrained_window}
+
+
+@keras.saving.register_keras_serializable(package="keras_dpt")
+class PatchMerging(keras.layers.Layer):
+    """Every four cells side by side, projected to twice the width: half the sides of a map.
+
+    Args:
+        hidden_dim: width of the result.
+        norm_first: whether the LayerNorm comes before the projection, as in Swin, or after it, as
+            in Swin V2.
+        epsilon: added to variances.
+
+    Inputs: `(B, h, w, C)` float, sides even. Returns: `(B, h / 2, w / 2, hidden_dim)`.
+    Source: Liu et al. 2021 (arXiv 2103.14030), section 3.1; microsoft/Swin-Transformer
+        `PatchMerging`: the cells in the order (row, column) (0, 0), (1, 0), (0, 1), (1, 1).
+    """
+
+    def __init__(self, hidden_dim, norm_first=False, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.norm_first = norm_first
+        self.epsilon = epsilon
+        self.norm = keras.layers.LayerNormalization(
+            epsilon=epsilon, dtype=self.dtype_policy, name="norm"
+        )
+        self.reduction = dense(hidden_dim, self.dtype_policy, "reduction", use_bias=False)
+
+    def build(self, input_shape):
+        four = (*input_shape[:-1], 4 * input_shape[-1])
+        self.reduction.build(four)
+        self.norm.build(four if self.norm_first else (*input_shape[:-1], self.hidden_dim))
+
+    def call(self, x):
+        _, height, width, channels = ops.shape(x)
+        x = ops.reshape(x, (-1, height // 2, 2, width // 2, 2, channels))
+        x = ops.transpose(x, (0, 1, 3, 4, 2, 5))
+        x = ops.reshape(x, (-1, height // 2, width // 2, 4 * channels))
+        if self.norm_first:
+            return self.reduction(self.norm(x))
+        return self.norm(self.reduction(x))
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return (batch, height // 2, width // 2, self.hidden_dim)
+
+    def get_config(self):
+        return super().get_config() | {
+            "hidden_dim": self.hidden_dim,
+            "norm_first": self.norm_first,
+            "epsilon": self.epsilon,
+        }
