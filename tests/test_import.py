@@ -148,7 +148,11 @@ for model in models:
 
 @pytest.mark.parametrize(
     "imports",
-    ["import keras_dpt, keras", "import keras, keras_dpt", "import keras_dpt, keras_hub"],
+    [
+        "import keras_dpt, keras_hub",
+        pytest.param("import keras_dpt, keras", marks=pytest.mark.compiles_long),
+        pytest.param("import keras, keras_dpt", marks=pytest.mark.compiles_long),
+    ],
 )
 def test_keras_loads_files_whoever_is_imported_first(imports, saved):
     run(f"import sys; {imports}" + LOADS, saved)

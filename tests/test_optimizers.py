@@ -100,6 +100,7 @@ def test_the_rate_reads_and_sets_and_columns_are_stable():
     assert float(model.optimizer.group("encoder").learning_rate) == pytest.approx(5e-6)
 
 
+@pytest.mark.compiles_long
 def test_reduce_on_plateau():
     model = tiny.depth()
     model.compile()
@@ -121,6 +122,7 @@ def test_adapters_have_the_decoders_rate():
     trained_tiny(model)
 
 
+@pytest.mark.compiles_long
 def test_weights_that_changed_after_training_began_are_named():
     model = tiny.depth()
     model.compile()
@@ -130,6 +132,7 @@ def test_weights_that_changed_after_training_began_are_named():
         trained_tiny(model)
 
 
+@pytest.mark.compiles_long
 def test_groups_go_on_from_a_file(tmp_path):
     model = tiny.depth()
     model.compile()

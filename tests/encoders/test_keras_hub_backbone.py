@@ -90,9 +90,8 @@ BACKBONES = {
         (["pos_drop", "stage_0", "stage_1", "stage_3"], (4, 8, 16, 32), 0, True),
     ),
 }
-COMPILES_LONG = ("DenseNet", "EfficientNet", "Swin", "DINOV2", "DeiT", "SigLIP")
 QUICK = [
-    pytest.param(name, marks=pytest.mark.compiles_long if name in COMPILES_LONG else ())
+    pytest.param(name, marks=pytest.mark.compiles_long if name != "ResNet" else ())
     for name in BACKBONES
 ]
 

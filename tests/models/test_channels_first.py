@@ -28,7 +28,7 @@ def test_the_same_network_is_built(encoder, channels_first):
     ("task", "preset"),
     [
         (keras_dpt.DPTDepth, "dpt_mini_nyuv2"),
-        (keras_dpt.DPTSegmentation, "dpt_mini_camvid"),
+        pytest.param(keras_dpt.DPTSegmentation, "dpt_mini_camvid", marks=pytest.mark.compiles_long),
     ],
 )
 def test_presets_and_files_load_and_predict(task, preset, tmp_path, channels_first):

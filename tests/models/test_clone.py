@@ -25,6 +25,7 @@ def test_clone_model(task, compiled):
     assert clone.weights[0] is not model.weights[0]
 
 
+@pytest.mark.compiles_long
 def test_an_optimizer_named_by_a_string_goes_on_from_a_file(tmp_path):
     model = tiny.depth(preprocessor=tiny.preprocessor((32, 32)))
     model.backbone.trainable = False  # quicker to compile

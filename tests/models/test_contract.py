@@ -138,7 +138,16 @@ def test_model_contract(kind):
     check_graph(depth(taps), [(3 * multiple, 2 * multiple), (multiple, 5 * multiple)])
 
 
-@pytest.mark.parametrize("kind", ["patch 14", "a pyramid", "stages and tokens"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "patch 14",
+        *(
+            pytest.param(kind, marks=pytest.mark.compiles_long)
+            for kind in ("a pyramid", "stages and tokens")
+        ),
+    ],
+)
 def test_fit_learns(kind):
     taps, multiple = KINDS[kind]
     model = depth(taps)

@@ -151,7 +151,9 @@ def test_dictionaries(depth, pairs):
         depth.fit(Batches({"images": x, "depths": y}), verbose=0)
 
 
-@pytest.mark.parametrize("task", ["depth", "segmentation"])
+@pytest.mark.parametrize(
+    "task", ["depth", pytest.param("segmentation", marks=pytest.mark.compiles_long)]
+)
 def test_tf_data_of_unknown_rank(task, request, pairs, labels):
     """As `tf.io.decode_image` and `tf.numpy_function` leave it."""
     model = request.getfixturevalue(task)
@@ -356,7 +358,7 @@ def test_validation_split_that_leaves_nothing(share, depth, pairs):
         depth.fit(*pairs, validation_split=share)
 
 
-@pytest.mark.parametrize("ready", [False, True])
+@pytest.mark.parametrize("ready", [False, pytest.param(True, marks=pytest.mark.compiles_long)])
 @pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset"])
 def test_images_that_are_not_finite_are_named(kind, ready, pairs):
     model = tiny.depth(preprocessor=None if ready else tiny.preprocessor((SIDE, SIDE)))

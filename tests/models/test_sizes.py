@@ -20,8 +20,16 @@ def test_image_size_is_the_preprocessors(task, preset, load_weights):
     assert model.predict_image(tiny.photos(1, 32, 48)[0]).shape == (32, 48)
 
 
-@pytest.mark.parametrize("load_weights", [True, False])
-@pytest.mark.parametrize(("task", "preset"), TASKS)
+@pytest.mark.parametrize(
+    ("task", "preset", "load_weights"),
+    [
+        (*TASKS[0], True),
+        *(
+            pytest.param(*task, load, marks=pytest.mark.compiles_long)
+            for task, load in ((TASKS[0], False), (TASKS[1], True), (TASKS[1], False))
+        ),
+    ],
+)
 def test_image_shape_is_the_preprocessors_too(task, preset, load_weights, tmp_path):
     model = task.from_preset(preset, load_weights, image_shape=(128, 64, 3))
     assert model.preprocessor.image_size == (128, 64)

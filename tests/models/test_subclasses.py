@@ -86,6 +86,7 @@ def test_head_and_kind_are_the_presets(cls, metric, caplog):
     assert model.compiled
 
 
+@pytest.mark.compiles_long
 def test_bundled_presets():
     photo = tiny.photos(1, 64, 96)[0]
     for cls, own, preset in (

@@ -122,6 +122,7 @@ def size_for(mistake):
     return EVEN if mistake in ONLY_EVEN else ODD
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("mistake", reference.MISTAKES)
 def test_mistakes_would_be_noticed(cases, mistake):
     case = cases("v2")
@@ -131,6 +132,7 @@ def test_mistakes_would_be_noticed(cases, mistake):
     assert largest > 2 * MAX or rms > 2 * RMS
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("mistake", reference.DEPTHER_MISTAKES)
 def test_mistakes_of_depthers_would_be_noticed(cases, mistake):
     case = cases("nyu")
@@ -194,7 +196,13 @@ def hub_outputs(model, x):
         return model(y).predicted_depth.numpy()
 
 
-@pytest.mark.parametrize("kind", ["relative", "metric", "giant"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "relative",
+        *(pytest.param(kind, marks=pytest.mark.compiles_long) for kind in ("metric", "giant")),
+    ],
+)
 def test_transformers_depth_anything(tmp_path, kind):
     transformers = pytest.importorskip("transformers")
     config = {

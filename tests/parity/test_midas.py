@@ -79,6 +79,7 @@ def test_parity(cases, kind, size):
     assert largest < MAX and rms < RMS
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize(
     ("kind", "mistake"), [(k, m) for k in SIZES for m in reference.MISTAKES[k]]
 )
