@@ -151,7 +151,11 @@ def translate(rules, ignore, specs):
     writes, problems = {}, []
     wanted = [name for name in specs if not matches(ignore, name)]
     unused = dict.fromkeys(wanted, "no rule uses this tensor")
-    for name, rule in product(wanted, rules):
+    # Most rules are ruled out by how a name starts, at a tenth of the cost of parsing it.
+    starts = [(rule, tuple(source.partition("{")[0] for source in rule.sources)) for rule in rules]
+    for name, (rule, start) in product(wanted, starts):
+        if not name.startswith(start):
+            continue
         parsed = (parse(source, name) for source in rule.sources)
         numbers = next((found for found in parsed if found is not None), None)
         if numbers is None:
