@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keras_dpt import presets
 from keras_dpt.conversion.architecture import differences
-from keras_dpt.conversion.engine import assign, matches, plan
+from keras_dpt.conversion.engine import assign, check_constants, matches, plan
 from keras_dpt.conversion.formats import check_config, format_of, keras_hub
 from keras_dpt.errors import WeightsError
 from keras_dpt.files import temporary_folder
@@ -130,6 +130,8 @@ def _convert(checkpoint, folder, address, name, progress):
         )
     shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
     writes = plan(shapes, layout, checkpoint.specs, _unbuilt(preset["architecture"]))
+    encoder_config = preset["architecture"]["encoder_config"]
+    check_constants(layout.constants, checkpoint.specs, checkpoint.read, encoder_config)
     check_space(folder, 4 * sum(math.prod(shape) for shape in shapes.values()))
     with progress_bar(progress, iterable=writes, desc="Converting", unit=" variables") as bar:
         assign(bar, checkpoint.read, variables)

@@ -73,6 +73,8 @@ class CheckpointFormat:
             must still say so if a tensor is missing or misnamed: only then is the tensor named.
         rules: how its tensors make our variables.
         ignore: `{pattern of tensor names: reason why they are not needed}`.
+        constants: `{pattern of tensor names: function of the encoder's config}` for ignored tensors
+            whose values follow from the architecture; the function returns these values as NumPy.
         read: function of `(shapes, encoders, hf_config)` that returns the architecture, see
             `keras_dpt.conversion.architecture`; `shapes` are `{variable path: shape}` of what the
             tensors make.
@@ -104,6 +106,7 @@ class CheckpointFormat:
     ambiguous: bool = False
     preset_of: Callable = lambda files: None
     untold: frozenset[str] = frozenset()
+    constants: dict[str, Callable] = field(default_factory=dict)
     fresh: dict[str, str] = field(default_factory=dict)
 
     def config_from(self, specs, hf_config=None):
@@ -226,6 +229,28 @@ def assign(writes, read, variables):
                 "checkpoint is damaged, or its training diverged."
             )
         variables[write.path].assign(value)
+
+
+def check_constants(constants, specs, read, encoder_config):
+    """Compare stored constants with what the architecture makes of them.
+
+    Args:
+        constants: see `CheckpointFormat`.
+        specs, read: of the checkpoint, as in `plan` and `assign`.
+        encoder_config: constructor arguments of the encoder.
+
+    Raises: WeightsError: one differs; its weights would then mean something else.
+    """
+    for name in specs:
+        for pattern, values in constants.items():
+            if not re.match(pattern, name):
+                continue
+            expected = values(encoder_config)
+            if specs[name].shape != expected.shape or (read(name) != expected).any():
+                raise WeightsError(
+                    f"{name} {specs[name].shape}: other values than those of this architecture, "
+                    f"{expected.shape}. The weights were made for another network."
+                )
 
 
 def missing_tensors(rules, path, specs):

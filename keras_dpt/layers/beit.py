@@ -102,7 +102,7 @@ class BEiTAttention(Attention):
         patches = ops.reshape(patches, (-1, self.num_heads))
         table = ops.transpose(ops.concatenate([patches, table[-CLASS_ROWS:]], axis=0))
         length = 1 + size[0] * size[1]
-        biases = ops.take(table, ops.reshape(_rows(size), (-1,)), axis=1)
+        biases = ops.take(table, ops.reshape(token_pair_rows(size), (-1,)), axis=1)
         return ops.reshape(biases, (self.num_heads, length, length))
 
     def compute_output_shape(self, x_shape, like_shape=None):
@@ -112,7 +112,7 @@ class BEiTAttention(Attention):
         return super().get_config() | {"grid": self.grid}
 
 
-def _rows(size):
+def token_pair_rows(size):
     """Rows of the table for each pair of tokens, `(T, T)` int32, the class token first."""
     rows = pair_rows(size)
     xp = np if isinstance(rows, np.ndarray) else ops

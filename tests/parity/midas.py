@@ -27,6 +27,7 @@ MISTAKES = {
         "no LayerScale",
         "no query bias",
         "no biases",
+        "tanh GELU",
         "halves of the readout swapped",
         "head corners not aligned",
     ),
@@ -205,7 +206,9 @@ class Network:
     def mlp(self, x, name):
         import torch
 
-        return self.linear(torch.nn.functional.gelu(self.linear(x, f"{name}.fc1")), f"{name}.fc2")
+        form = "tanh" if self.mistake == "tanh GELU" else "none"
+        x = torch.nn.functional.gelu(self.linear(x, f"{name}.fc1"), approximate=form)
+        return self.linear(x, f"{name}.fc2")
 
     def qkv(self, x, name, heads):
         """Queries, keys and values, each `(B, N, T, d)`."""

@@ -17,7 +17,8 @@ from . import midas as reference
 pytest.importorskip("torch")
 
 MAX, RMS = 5e-4, 5e-5  # of the output's standard deviation
-PLAIN = [(64, 64), (48, 80), (96, 128)]  # native, odd, larger: grids 4 x 4, 3 x 5 and 6 x 8
+# Native, odd, larger, smaller: grids 4 x 4, 3 x 5, 6 x 8 and 2 x 3.
+PLAIN = [(64, 64), (48, 80), (96, 128), (32, 48)]
 SQUARE = [(reference.SWIN["side"],) * 2]
 SIZES = {"beit": PLAIN, "deit": PLAIN, "swin2": SQUARE, "swin": SQUARE}
 WINDOWS = {"image_size": reference.SWIN["side"], "window_size": reference.WINDOWS[0]}

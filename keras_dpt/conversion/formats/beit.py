@@ -5,12 +5,21 @@ from keras_dpt.conversion.engine import CheckpointFormat, Rule, has, norm, weigh
 from keras_dpt.conversion.formats import hf_dpt, isl_org
 from keras_dpt.encoders.beit import BEiTEncoder
 from keras_dpt.errors import WeightsError
+from keras_dpt.layers.beit import token_pair_rows
 
 AUTHORS_BLOCK = "pretrained.model.blocks.{i}"
 HUB_BLOCK = "backbone.encoder.layer.{i}"
 ATTENTION = HUB_BLOCK + ".attention.attention"
 OURS = "block_{i}/attention/"
 REBUILT = "a function of the grid's size, which we compute"
+
+
+def rebuilt_index(encoder_config):
+    """What a `relative_position_index` of this encoder holds, `(T, T)` int32."""
+    return token_pair_rows(tuple(encoder_config["position_grid"]))
+
+
+CONSTANTS = {r".*\.relative_position_index$": rebuilt_index}
 
 
 def as_it_is(tensor):
@@ -128,6 +137,7 @@ AUTHORS = CheckpointFormat(
         r"pretrained\.model\.fc_norm\.": "final norm, after the last tap",
         r".*\.relative_position_index$": REBUILT,
     },
+    constants=CONSTANTS,
     read=read,
     image_from=original_image,
 )
@@ -141,6 +151,7 @@ HUGGING_FACE = CheckpointFormat(
         r"neck\.fusion_stage\.layers\.0\.residual_layer1\.": "the deepest fusion has no skip",
         r".*\.relative_position_index$": REBUILT,
     },
+    constants=CONSTANTS,
     read=read_hub,
     image_from=hf_dpt.image_from,
     owns=owns,
