@@ -26,7 +26,9 @@ class DINOv2Encoder(Encoder):
             the last four in V1, and (4, 11, 17, 23) in V2's Large.
         layer_norm_epsilon: added to variances.
         position_offset: of the resized positions, see `keras_dpt.ops.bicubic.resize_bicubic`: 0.1
-            in the authors' code, 0 in transformers. It matters for all sizes but `position_grid`.
+            in the authors' code, 0 in transformers and for the authors' backbones with registers.
+            It matters for all sizes but `position_grid`.
+        position_antialias: of the same resizing: true for the authors' backbones with registers.
         apply_final_norm: whether each tap is normalised by the backbone's final LayerNorm, as in
             Depth Anything; DINOv2's depth heads take the blocks' outputs.
         num_register_tokens: tokens after the class token that only take part in attention.
@@ -67,6 +69,7 @@ class DINOv2Encoder(Encoder):
         out_indices=(2, 5, 8, 11),
         layer_norm_epsilon=1e-6,
         position_offset=0.1,
+        position_antialias=False,
         apply_final_norm=True,
         num_register_tokens=0,
         swiglu=False,
@@ -82,6 +85,7 @@ class DINOv2Encoder(Encoder):
             position_grid,
             position_offset,
             num_register_tokens,
+            position_antialias,
             dtype=dtype,
             name="position_embedding",
         )
@@ -123,6 +127,7 @@ class DINOv2Encoder(Encoder):
         self.out_indices = tuple(out_indices)
         self.layer_norm_epsilon = layer_norm_epsilon
         self.position_offset = position_offset
+        self.position_antialias = position_antialias
         self.apply_final_norm = apply_final_norm
         self.num_register_tokens = num_register_tokens
         self.swiglu = swiglu
@@ -168,6 +173,7 @@ class DINOv2Encoder(Encoder):
             "out_indices": self.out_indices,
             "layer_norm_epsilon": self.layer_norm_epsilon,
             "position_offset": self.position_offset,
+            "position_antialias": self.position_antialias,
             "apply_final_norm": self.apply_final_norm,
             "num_register_tokens": self.num_register_tokens,
             "swiglu": self.swiglu,

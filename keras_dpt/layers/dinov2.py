@@ -91,6 +91,7 @@ class DINOv2PositionEmbedding(PositionEmbedding):
         offset: see `keras_dpt.ops.bicubic.resize_bicubic`: 0.1 in the authors' code, 0 in
             transformers and for backbones with registers.
         num_register_tokens: learned tokens after the class token, without positions.
+        antialias: of the resizing, as in DINOv2's backbones with registers.
 
     Inputs: `(B, h, w, D)` float.
     Returns: `(B, 1 + num_register_tokens + h * w, D)` float; the grid is read row by row.
@@ -98,11 +99,12 @@ class DINOv2PositionEmbedding(PositionEmbedding):
         al. 2023 (arXiv 2309.16588) for registers.
     """
 
-    def __init__(self, grid, offset=0.1, num_register_tokens=0, **kwargs):
+    def __init__(self, grid, offset=0.1, num_register_tokens=0, antialias=False, **kwargs):
         kwargs.pop("distilled", None)
         super().__init__(grid, **kwargs)
         self.offset = offset
         self.num_register_tokens = num_register_tokens
+        self.antialias = antialias
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -114,7 +116,7 @@ class DINOv2PositionEmbedding(PositionEmbedding):
             )
 
     def resized(self, grid, size):
-        return resize_bicubic(grid, size, self.offset)
+        return resize_bicubic(grid, size, self.offset, self.antialias)
 
     def call(self, x):
         tokens = super().call(x)
@@ -132,4 +134,5 @@ class DINOv2PositionEmbedding(PositionEmbedding):
         return super().get_config() | {
             "offset": self.offset,
             "num_register_tokens": self.num_register_tokens,
+            "antialias": self.antialias,
         }

@@ -54,6 +54,15 @@ def test_a_padded_photo_is_stretched_back(padded):
     assert converted.shape == (56, 70, 3)
     whole = predict(padded, (converted[None],))[0]
     np.testing.assert_array_equal(depth.values, padded.postprocess(whole, (45, 59)).values)
+    # Not cropped: rows and columns of the padded map, by another way of resizing.
+    rows, columns = (_linear(56, 45), _linear(70, 59))
+    np.testing.assert_allclose(depth.values, rows @ whole[..., 0] @ columns.T, rtol=1e-4)
+
+
+def _linear(size, new_size):
+    """Linear interpolation from `size` to `new_size` pixels as a matrix; half-pixel centres."""
+    source = (np.arange(new_size) + 0.5) * size / new_size - 0.5
+    return np.stack([np.interp(source, np.arange(size), row) for row in np.eye(size)], axis=1)
 
 
 def test_windows(bounded):

@@ -148,6 +148,7 @@ class Network:
         offset: of resized positions. max_depth: of the metric sigmoid; `None`: relative.
         depther: the range `(min, max)` of a DINOv2 depther; `None` for Depth Anything.
         final_norm: whether taps are normalised. mistake: one of `MISTAKES`, `DEPTHER_MISTAKES`.
+        antialias: of resized positions, as in the authors' backbones with registers.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class Network:
         max_depth=None,
         depther=None,
         mistake=None,
+        antialias=False,
     ):
         import torch
 
@@ -166,6 +168,7 @@ class Network:
         self.root = "backbone." if depther else "pretrained."
         self.heads, self.taps, self.offset = heads, taps, offset
         self.max_depth, self.depther, self.mistake = max_depth, depther, mistake
+        self.antialias = antialias
         if mistake == "taps of V1":
             self.taps = TAPS["v1"]
         elif mistake == "taps one block early":
@@ -189,7 +192,7 @@ class Network:
         return x @ self.w[f"{name}.weight"].T + self.w[f"{name}.bias"]
 
     def norm(self, x, name):
-        epsilon = 1e-3 if self.mistake == "epsilon of Keras" else 1e-6
+        epsilon = {"epsilon of Keras": 1e-3, "epsilon 1e-5": 1e-5}.get(self.mistake, 1e-6)
         x = x - x.mean(-1, keepdim=True)
         x = x / (x.square().mean(-1, keepdim=True) + epsilon).sqrt()
         return x * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
@@ -212,6 +215,7 @@ class Network:
             grid = grid.transpose(2, 3)
         factors = (height + self.offset) / side, (width + self.offset) / side
         options = {"mode": "bicubic", "scale_factor": factors, "recompute_scale_factor": False}
+        options["antialias"] = self.antialias
         if self.mistake == "positions bilinear":
             options["mode"] = "bilinear"
         elif self.mistake == "positions antialiased":

@@ -142,6 +142,33 @@ def test_mistakes_of_depthers_would_be_noticed(cases, mistake):
     assert largest > 2 * MAX or rms > 2 * RMS
 
 
+def test_epsilon_shows_in_small_activations():
+    """1e-5, PyTorch's default, hides behind rounding unless what is normalised is small."""
+    found = make("v2").tensors
+    small = ("cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias")
+    found = {n: x * np.float32(0.005) if n.endswith(small) else x for n, x in found.items()}
+    x = reference.picture(*ODD)
+    output = predict(build(found, encoder_config=encoder_config()), (x,))[..., 0]
+    largest, rms = errors(output, reference.Network(found)(x))
+    assert largest < MAX and rms < RMS
+    largest, rms = errors(output, reference.Network(found, mistake="epsilon 1e-5")(x))
+    assert largest > 4 * MAX and rms > 4 * RMS
+
+
+def test_backbones_with_registers_resize_positions_with_antialiasing():
+    """As the authors' do, without the offset; no depth head was published for them."""
+    found = make("registers").tensors
+    config = encoder_config(position_offset=0.0, position_antialias=True)
+    model = build(found, encoder_config=config)
+    for size in ((28, 42), EVEN):  # smaller than the stored grid, and larger
+        x = reference.picture(*size)
+        output = predict(model, (x,))[..., 0]
+        largest, rms = errors(output, reference.Network(found, offset=0.0, antialias=True)(x))
+        assert largest < MAX and rms < RMS, size
+        largest, rms = errors(output, reference.Network(found, offset=0.0)(x))
+        assert largest > 2 * MAX, size
+
+
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="others know every size")
 @pytest.mark.parametrize("name", ["v2", "nyu"])
 def test_sizes_known_at_run_time_only(cases, name):
