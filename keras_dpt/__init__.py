@@ -24,8 +24,10 @@ if TYPE_CHECKING:  # for type checkers, editors and the documentation; `_HOMES` 
     from keras_dpt.encoders.beit import BEiTEncoder
     from keras_dpt.encoders.dinov2 import DINOv2Encoder
     from keras_dpt.encoders.efficientnet_hybrid import EfficientNetHybridEncoder
+    from keras_dpt.encoders.efficientnet_lite import EfficientNetLiteEncoder
     from keras_dpt.encoders.encoder import Encoder, Tap
     from keras_dpt.encoders.keras_hub_backbone import KerasHubEncoder
+    from keras_dpt.encoders.resnet import ResNetEncoder
     from keras_dpt.encoders.swin import Swin2Encoder, SwinEncoder
     from keras_dpt.encoders.vit import ViTEncoder
     from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
@@ -75,6 +77,7 @@ __all__ = [
     "DepthHead",
     "DepthMap",
     "EfficientNetHybridEncoder",
+    "EfficientNetLiteEncoder",
     "Encoder",
     "EvaluationError",
     "ExportError",
@@ -90,6 +93,7 @@ __all__ = [
     "ReadIgnore",
     "ReadProject",
     "Reassemble",
+    "ResNetEncoder",
     "ScaledSigmoid",
     "SegmentationHead",
     "ResidualConvUnit",
@@ -123,8 +127,10 @@ _HOMES = {
     "encoders.beit": ("BEiTEncoder",),
     "encoders.dinov2": ("DINOv2Encoder",),
     "encoders.efficientnet_hybrid": ("EfficientNetHybridEncoder",),
+    "encoders.efficientnet_lite": ("EfficientNetLiteEncoder",),
     "encoders.encoder": ("Encoder", "Tap"),
     "encoders.keras_hub_backbone": ("KerasHubEncoder",),
+    "encoders.resnet": ("ResNetEncoder",),
     "encoders.swin": ("Swin2Encoder", "SwinEncoder"),
     "encoders.vit": ("ViTEncoder",),
     "encoders.vit_hybrid": ("ViTHybridEncoder",),

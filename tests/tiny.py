@@ -29,11 +29,25 @@ ENCODER_CONFIGS = {
     "SwinEncoder": {"embed_dim": 8, "depths": (1,) * 4, "num_heads": (1, 2, 2, 4)},
     "Swin2Encoder": {"embed_dim": 8, "depths": (1,) * 4, "num_heads": (1, 2, 2, 4)},
 }
+ENCODER_CONFIGS["ResNetEncoder"] = {
+    "stem_channels": 8,
+    "stage_channels": (16, 16, 24, 32),
+    "bottleneck_channels": (8, 8, 16, 16),
+    "stage_depths": (1,) * 4,
+    "groups": 4,
+}
+ENCODER_CONFIGS["EfficientNetLiteEncoder"] = {
+    "stem_channels": 8,
+    "stage_channels": (6, 8, 12, 10, 14, 16, 18),
+    "stage_depths": (1,) * 7,
+}
 for _name in ("SwinEncoder", "Swin2Encoder"):
     ENCODER_CONFIGS[_name] |= {"window_size": 4, "image_size": 64}
 # Those that take images of any size, and those of them whose tokens have positions of their own.
 ANY_SIZE = [name for name in ENCODER_CONFIGS if "image_size" not in ENCODER_CONFIGS[name]]
-WITH_POSITIONS = [name for name in ANY_SIZE if name != "BEiTEncoder"]
+CONVOLUTIONAL = ("ResNetEncoder", "EfficientNetLiteEncoder")
+WITH_TOKENS = [name for name in ANY_SIZE if name not in CONVOLUTIONAL]
+WITH_POSITIONS = [name for name in WITH_TOKENS if name != "BEiTEncoder"]
 
 
 def encoder(name="ViTEncoder", **overrides):

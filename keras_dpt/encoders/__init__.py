@@ -3,6 +3,8 @@
 from keras_dpt.encoders.beit import BEiTEncoder
 from keras_dpt.encoders.dinov2 import DINOv2Encoder
 from keras_dpt.encoders.efficientnet_hybrid import EfficientNetHybridEncoder
+from keras_dpt.encoders.efficientnet_lite import EfficientNetLiteEncoder
+from keras_dpt.encoders.resnet import ResNetEncoder
 from keras_dpt.encoders.swin import Swin2Encoder, SwinEncoder
 from keras_dpt.encoders.vit import ViTEncoder
 from keras_dpt.encoders.vit_hybrid import ViTHybridEncoder
@@ -13,6 +15,8 @@ ENCODERS = {
     "EfficientNetHybridEncoder": EfficientNetHybridEncoder,
     "DINOv2Encoder": DINOv2Encoder,
     "BEiTEncoder": BEiTEncoder,
+    "ResNetEncoder": ResNetEncoder,
+    "EfficientNetLiteEncoder": EfficientNetLiteEncoder,
     "SwinEncoder": SwinEncoder,
     "Swin2Encoder": Swin2Encoder,
 }

@@ -38,14 +38,14 @@ SUPPORTED = {
     "isl_beit_base_384": "isl_org_beit",
     "hf_beit_base_384": "hf_dpt_beit",
     "isl_swin_large_384": "isl_org_swin",
+    "isl_midas_v21": "midas_v21",
+    "isl_midas_v21_small": "midas_v21_small",
     "isl_swin2_tiny_256": "isl_org_swin2",
     "hf_swin2_tiny_256": "hf_dpt_swinv2",
 }
 # Lists in keys/unsupported.txt: the first tensor of each kind.
 NAMED = {
     "isl_levit_224": "a DPT with a LeViT encoder (MiDaS 3.1)",
-    "isl_midas_v21": "MiDaS 2.1 (ResNeXt)",
-    "isl_midas_v21_small": "MiDaS 2.1 small (EfficientNet-Lite)",
     "isl_next_vit_large_384": "a DPT with a Next-ViT encoder (MiDaS 3.1)",
 }
 # Names that their published code or others' converters show; there are no whole lists of them.

@@ -52,6 +52,8 @@ FITS = [
     large("isl_beit_large_384", "dpt_beit_large_384"),
     large("isl_beit_large_512", "dpt_beit_large_512"),
     large("hf_beit_large_512", "dpt_beit_large_512"),
+    ("isl_midas_v21", "midas_v21"),
+    ("isl_midas_v21_small", "midas_v21_small"),
     ("isl_swin2_tiny_256", "dpt_swin2_tiny_256"),
     ("hf_swin2_tiny_256", "dpt_swin2_tiny_256"),
     large("isl_swin2_base_384", "dpt_swin2_base_384"),

@@ -8,6 +8,7 @@ from keras_dpt.conversion.formats import (
     hf_dpt,
     isl_org,
     keras_hub,
+    midas_v21,
     swin,
     vit_imagenet,
 )
@@ -33,6 +34,9 @@ _ALL = (
     swin.SWIN2,
     swin.SWIN,
     swin.HUGGING_FACE,
+    midas_v21.RESNEXT,
+    midas_v21.SMALL,
+    midas_v21.TORCHVISION,
 )
 FORMATS = {layout.name: layout for layout in _ALL}
 

@@ -68,11 +68,6 @@ UNSUPPORTED = (
         has(_AUTHORS + r"features\.\d+\.", r"scratch\."),
     ),
     Unsupported(
-        "MiDaS 2.1 small (EfficientNet-Lite)",
-        has(r"pretrained\.layer\d\.\d+\.\d+\.conv_(dw|pw)", r"scratch\."),
-    ),
-    Unsupported("MiDaS 2.1 (ResNeXt)", has(r"pretrained\.layer\d\.", r"scratch\.")),
-    Unsupported(
         "a DPT with a DINOv2 encoder with registers, in Hugging Face's layout",
         owns=_dpt_on("dinov2_with_registers"),
     ),
