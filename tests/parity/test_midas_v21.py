@@ -57,22 +57,22 @@ def test_mistakes_would_be_noticed(cases, kind, mistake):
     assert largest > 2 * MAX or rms > 2 * RMS
 
 
+@pytest.mark.compiles_long
 def test_a_classifier_is_a_start(cases, tmp_path):
     """The same encoder with torchvision's names; decoder and head are fresh."""
     found, model = cases("v21")
+    names = {
+        "pretrained.layer1.0.": "conv1.",
+        "pretrained.layer1.1.": "bn1.",
+        "pretrained.layer1.4.": "layer1.",
+        "pretrained.": "",
+    }
     tensors = {"fc.weight": np.zeros((10, reference.WIDTHS[-1]), "float32")}
     for name, value in found.items():
-        if name.startswith("pretrained."):
-            name = name.removeprefix("pretrained.").replace("layer1.4.", "layer1.")
-            name = {"layer1.0.weight": "conv1.weight"}.get(name, name.replace("layer1.1.", "bn1."))
-            tensors[name] = value
-    # The first block of a later stage is called like the stem's norm was.
-    for name in list(found):
-        if name.startswith("pretrained.layer1.4.1."):
-            ours = name.removeprefix("pretrained.").replace("layer1.4.1.", "layer1.1.")
-            tensors[ours] = found[name]
-    tensors = {name: x for name, x in tensors.items() if not name.startswith("bn1.conv")}
-    tensors = {name: x for name, x in tensors.items() if not name.startswith("bn1.bn")}
+        for theirs, ours in names.items():
+            if name.startswith(theirs):
+                tensors[name.replace(theirs, ours)] = value
+                break
     save_file(tensors, tmp_path / "resnet.safetensors")
     start = keras_dpt.DPTDepth.from_preset(str(tmp_path / "resnet.safetensors"))
     x = picture(64, 96)
