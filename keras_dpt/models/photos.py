@@ -1,12 +1,15 @@
 """A list of photos that are all known to be good, of which few are in memory at once."""
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 from keras_dpt.errors import ImageError
 from keras_dpt.images.reading import read_image
 
 # Bytes of decoded photos that are kept from the check until their turn; others are read twice.
 HELD = 512 * 1024**2
+# Pixels of the photos that are predicted together where there is no end of photos.
+GROUP = 60_000_000
 
 
 class Photos:
@@ -62,3 +65,30 @@ def ahead(executor, work, items, count):
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def read_in_groups(images, count):
+    """Photos of an iterable of any length, decoded a few ahead.
+
+    Yields: lists of pairs of an image and its pixels, or the `ImageError` that it raised; at most
+        `count` pairs and, unless a single photo is larger, at most `GROUP` pixels.
+    """
+
+    def read(image):
+        try:
+            return image, read_image(image)
+        except ImageError as error:
+            return image, error
+
+    group, pixels = [], 0
+    with ThreadPoolExecutor(1) as reader:
+        for image, photo in ahead(reader, read, images, 2):
+            size = 0 if isinstance(photo, ImageError) else photo.shape[0] * photo.shape[1]
+            if group and (len(group) == count or pixels + size > GROUP):
+                yield group
+                group, pixels = [], 0
+            group.append((image, photo))
+            pixels += size
+            del photo  # else it is held beside the group until the next one is read
+    if group:
+        yield group

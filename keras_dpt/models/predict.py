@@ -10,8 +10,9 @@ from contextlib import nullcontext
 import keras
 import numpy as np
 
+from keras_dpt.errors import ImageError
 from keras_dpt.models.image_converter import DPTImageConverter
-from keras_dpt.models.photos import Photos, ahead
+from keras_dpt.models.photos import Photos, ahead, read_in_groups
 from keras_dpt.models.sizes import check_size_of_network
 
 # Of each network that predicts; by its backbone, which several tasks may share.
@@ -68,6 +69,53 @@ class PredictImages:
             for i, output in self._outputs_of_batches(batches, lambda _: next(inputs)):
                 predictions[i] = with_source(self.postprocess(output, sizes[i]), images[i])
         return predictions
+
+    def predict_stream(self, images, batch_size=4, errors="raise", **options):
+        """Predict for any number of photos in bounded memory, one prediction after the other.
+
+            for depth in model.predict_stream(Path("photos").glob("*.jpg")):
+                depth.save(f"depth/{depth.source.stem}.png")
+
+        Args:
+            images: iterable of what `predict_image` takes. It is read a little ahead: `4 *
+                batch_size` photos or 60 megapixels, whichever is less, are predicted together and
+                at most three more are decoded.
+            batch_size: the most images that go through the network at once.
+            errors: what becomes of an image that cannot be read: "raise" raises its `ImageError`
+                when its turn comes; "return" yields the error in its place and goes on.
+            **options: what `predict_images` takes besides.
+
+        Returns:
+            Iterator over predictions of the photos' sizes, in the order of `images`.
+
+        Raises:
+            TypeError, ValueError: an argument cannot be used; raised before anything is read.
+            keras_dpt.ImageError: an image cannot be read, while iterating with `errors="raise"`.
+        """
+        if isinstance(images, str | bytes | os.PathLike) or not hasattr(images, "__iter__"):
+            raise TypeError(
+                "`predict_stream` takes an iterable of images, `predict_image` a single one. "
+                f"Received: {type(images).__name__}."
+            )
+        if errors not in ("raise", "return"):
+            raise ValueError(f"`errors` must be 'raise' or 'return'. Received: {errors!r}.")
+        self.predict_images([], batch_size, **options)  # checks the options
+        return self._stream(images, batch_size, errors, options)
+
+    def _stream(self, images, batch_size, errors, options):
+        for group in read_in_groups(images, 4 * batch_size):
+            good = [photo for _, photo in group if not isinstance(photo, ImageError)]
+            # From the end, so that what was handed out is held here no longer.
+            predictions = self.predict_images(good, batch_size, **options)[::-1]
+            del good
+            for image, photo in group:
+                if not isinstance(photo, ImageError):
+                    yield with_source(predictions.pop(), image)
+                elif errors == "return":
+                    yield photo
+                else:
+                    raise photo
+            group.clear()  # the reader holds it, too, while it reads the next one
 
     def converter_of_photos(self):
         """The preprocessor's `DPTImageConverter`, or one with sizes that the network takes."""
