@@ -42,6 +42,28 @@ SHAPES = {
     },
 }
 
+# Those on other backbones: the `model_type` and arguments of `backbone_config`, and the widths.
+BACKBONES = {
+    "dpt_swin2_tiny_256": {
+        "model_type": "swinv2",
+        "image_size": 256,
+        "embed_dim": 96,
+        "depths": [2, 2, 6, 2],
+        "num_heads": [3, 6, 12, 24],
+        "window_size": 16,
+        "pretrained_window_sizes": [0, 0, 0, 0],
+    },
+    "dpt_swin2_base_384": {
+        "model_type": "swinv2",
+        "image_size": 384,
+        "embed_dim": 128,
+        "depths": [2, 2, 18, 2],
+        "num_heads": [4, 8, 16, 32],
+        "window_size": 24,
+        "pretrained_window_sizes": [12, 12, 12, 6],
+    },
+}
+
 
 class KerasDPT:
     """`keras_dpt.DPTDepth` on the backend that `KERAS_BACKEND` names."""
@@ -85,11 +107,26 @@ class Transformers:
         from transformers import DPTConfig, DPTForDepthEstimation
 
         self.torch = torch
-        config = DPTConfig(image_size=384, patch_size=16, fusion_hidden_size=256, **SHAPES[preset])
-        self.model = DPTForDepthEstimation(config).to(getattr(torch, dtype))
+        if preset in BACKBONES:
+            shape = self._on_backbone(**BACKBONES[preset])
+        else:
+            shape = {"image_size": 384, "patch_size": 16} | SHAPES[preset]
+        self.model = DPTForDepthEstimation(DPTConfig(fusion_hidden_size=256, **shape)).to(
+            getattr(torch, dtype)
+        )
         self.model.train(training)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-5) if training else None
         self.call = torch.compile(self.model) if compiled else self.model
+
+    def _on_backbone(self, model_type, embed_dim, **arguments):
+        from transformers import AutoConfig
+
+        stages = [f"stage{n}" for n in (1, 2, 3, 4)]
+        backbone = AutoConfig.for_model(
+            model_type, embed_dim=embed_dim, out_features=stages, **arguments
+        )
+        widths = [embed_dim * 2**n for n in range(4)]
+        return {"backbone_config": backbone, "neck_hidden_sizes": widths}
 
     def inputs(self, images):
         x = self.torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous()

@@ -1,6 +1,7 @@
 """Latency, throughput and memory beside transformers on PyTorch, all in one run.
 
     python benchmarks/latency.py --presets dpt_base --batches 1 4 --decoders --json latency.json
+    python benchmarks/latency.py --presets dpt_swin2_tiny_256 --size 256 256 --batches 1
 
 Random weights; no network is needed. Competitors are processes of their own that take turns, so
 that other load on the machine hits all alike; medians and ratios are printed. "share" is the

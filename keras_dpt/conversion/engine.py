@@ -75,6 +75,7 @@ class CheckpointFormat:
         ignore: `{pattern of tensor names: reason why they are not needed}`.
         constants: `{pattern of tensor names: function of the encoder's config}` for ignored tensors
             whose values follow from the architecture; the function returns these values as NumPy.
+            Named groups of the pattern, such as a block's number, are its keyword arguments.
         read: function of `(shapes, encoders, hf_config)` that returns the architecture, see
             `keras_dpt.conversion.architecture`; `shapes` are `{variable path: shape}` of what the
             tensors make.
@@ -243,9 +244,10 @@ def check_constants(constants, specs, read, encoder_config):
     """
     for name in specs:
         for pattern, values in constants.items():
-            if not re.match(pattern, name):
+            found = re.match(pattern, name)
+            if not found:
                 continue
-            expected = values(encoder_config)
+            expected = values(encoder_config, **found.groupdict())
             if specs[name].shape != expected.shape or (read(name) != expected).any():
                 raise WeightsError(
                     f"{name} {specs[name].shape}: other values than those of this architecture, "

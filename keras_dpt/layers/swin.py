@@ -190,7 +190,7 @@ class _WindowBlock(keras.layers.Layer):
         mask = None
         if shift:
             x = ops.roll(x, (-shift, -shift), axis=(1, 2))
-            mask = _mask(height, width, side, shift)
+            mask = shift_mask(height, width, side, shift)
         rows, columns = height // side, width // side
         x = ops.reshape(x, (-1, rows, side, columns, side, channels))
         x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, side * side, channels))
@@ -214,8 +214,11 @@ class _WindowBlock(keras.layers.Layer):
 
 
 @functools.lru_cache(maxsize=32)
-def _mask(height, width, side, shift):
-    """`(M, T, T)` float32: `APART` where a shift brought two cells into one window, else 0."""
+def shift_mask(height, width, side, shift):
+    """`(M, T, T)` float32: `APART` where a shift brought two cells into one window, else 0.
+
+    Args: height, width: of the map. side, shift: of the windows, `shift` not 0; all in cells.
+    """
     zones = []
     for length in (height, width):
         zone = np.zeros(length, "int32")

@@ -1,10 +1,14 @@
 """DPTs on Swin and Swin V2 (MiDaS 3.1): the authors' `.pt` files and Hugging Face's checkpoints."""
 
+import numpy as np
+
 from keras_dpt.conversion.architecture import read_architecture
 from keras_dpt.conversion.engine import CheckpointFormat, Rule, has, norm, weights
 from keras_dpt.conversion.formats import hf_dpt, isl_org
-from keras_dpt.encoders.swin import Swin2Encoder, SwinEncoder
+from keras_dpt.encoders.swin import PATCH, Swin2Encoder, SwinEncoder, window_of
 from keras_dpt.errors import WeightsError
+from keras_dpt.layers.relative_position import pair_rows
+from keras_dpt.layers.swin import shift_mask
 
 OURS = "stage_{s}_block_{j}"
 AUTHORS = "pretrained.model."
@@ -21,6 +25,29 @@ PUBLISHED = {
     192: {"image_size": 384, "window_size": 24, "pretrained_window_sizes": [12, 12, 12, 6]},
 }
 UNTOLD = frozenset({"image_size", "window_size", "pretrained_window_sizes"})
+
+
+def rebuilt_index(encoder_config, s):
+    """What a `relative_position_index` in stage `s` holds, `(T, T)` int32."""
+    side, _ = window_of(encoder_config["image_size"], encoder_config["window_size"], int(s))
+    return pair_rows((side, side))
+
+
+def rebuilt_mask(encoder_config, s, j):
+    """What the `attn_mask` of block `j` in stage `s` holds, `(M, T, T)` float32; no windows where
+    the block shifts none."""
+    size = encoder_config["image_size"]
+    side, shift = window_of(size, encoder_config["window_size"], int(s))
+    if not shift or int(j) % 2 == 0:
+        return np.zeros((0, side**2, side**2), "float32")
+    grid = size // (PATCH * 2 ** int(s))
+    return shift_mask(grid, grid, side, shift)
+
+
+CONSTANTS = {
+    r".*layers\.(?P<s>[0-3])\.blocks\.\d+\..*\.relative_position_index$": rebuilt_index,
+    r".*layers\.(?P<s>[0-3])\.blocks\.(?P<j>\d{1,3})\.attn_mask$": rebuilt_mask,
+}
 
 
 def as_it_is(tensor):
@@ -192,6 +219,7 @@ def _authors(name, encoder, matches, rules, reader):
         | {
             r".*\.(relative_position_index|relative_coords_table|attn_mask|k_bias)$": REBUILT,
         },
+        constants=CONSTANTS,
         read=reader,
         image_from=squashed,
         untold=UNTOLD,
@@ -210,6 +238,7 @@ HUGGING_FACE = CheckpointFormat(
         r"neck\.fusion_stage\.layers\.0\.residual_layer1\.": "the deepest fusion has no skip",
         r".*\.(relative_position_index|relative_coords_table)$": REBUILT,
     },
+    constants=CONSTANTS,
     read=read_hub,
     image_from=hf_dpt.image_from,
     owns=owns,
