@@ -21,6 +21,7 @@ from keras_dpt.schema import (
 from keras_dpt.weights.amount import check_amount
 
 _WIDTH, _WIDTHS = Whole(1, 65536), ListOf(Whole(1, 65536), 1, 64)
+_DEPTHS, _SIDE = ListOf(Whole(1, 1000), 1, 64), Whole(1, 16384)
 _NUMBERS = Either(Real(-1e4, 1e4), ListOf(Real(-1e4, 1e4), 3, 3))
 _ABOVE_ZERO = Real(0, 1e4, above=True)
 
@@ -32,7 +33,11 @@ ARGUMENTS = Record(
         # Encoders
         "num_layers": Whole(1, 1000),
         "hidden_dim": _WIDTH,
-        "num_heads": _WIDTH,
+        "num_heads": Either(_WIDTH, _WIDTHS),  # of each stage, in windowed encoders
+        "embed_dim": _WIDTH,
+        "depths": _DEPTHS,
+        "window_size": Whole(1, 64),
+        "pretrained_window_sizes": ListOf(Whole(0, 1024), 4, 4),
         "mlp_dim": Whole(1, 1 << 20),
         "patch_size": Whole(1, 1024),
         "position_grid": ListOf(Whole(1, 4096), 2, 2),
@@ -41,7 +46,7 @@ ARGUMENTS = Record(
         "layer_norm_epsilon": Real(0, 1, above=True),
         "stem_channels": _WIDTH,
         "stage_channels": _WIDTHS,
-        "stage_depths": ListOf(Whole(1, 1000), 1, 64),
+        "stage_depths": _DEPTHS,
         "num_groups": _WIDTH,
         "image_shape": ListOf(Either(None, Whole(1, 65536)), 3, 3),
         # Backbone
@@ -59,8 +64,8 @@ ARGUMENTS = Record(
         "class_names": Either(None, ListOf(Text(1000), 1, 65536)),
         "palette": Either(None, ListOf(ListOf(Whole(0, 255), 3, 3), 1, 65536)),
         "ignore_index": Whole(-(1 << 31), (1 << 31) - 1),
-        # Image converter
-        "image_size": Either(None, ListOf(Whole(1, 16384), 2, 2)),
+        # Image converter, and encoders for squares of one size
+        "image_size": Either(None, _SIDE, ListOf(_SIDE, 2, 2)),
         "keep_aspect_ratio": Flag(),
         "multiple_of": Whole(1, 4096),
         "mean": _NUMBERS,

@@ -34,6 +34,8 @@ def least_weights(described):
     total += sum(a * b for a, b in zip(channels, channels[1:], strict=False))
     depths = get("stage_depths") or []
     total += sum(n * c * c // 2 for n, c in zip(depths, channels, strict=False))
+    for stage, count in enumerate(get("depths") or []):  # each twice as wide as the one before
+        total += count * 12 * (get("embed_dim", 0) * 2**stage) ** 2
     fusion = get("fusion_channels", 0)
     fused = [fusion] * 4 if isinstance(fusion, int) else fusion
     total += sum(9 * a * b for a, b in zip(get("reassemble_channels") or [], fused, strict=False))

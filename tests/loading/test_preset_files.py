@@ -13,6 +13,8 @@ import tiny
 from keras_dpt import DPTBackbone, DPTDepth
 from keras_dpt.cli import main
 from keras_dpt.errors import WeightsError
+from keras_dpt.loading.preset_files import ARGUMENTS
+from keras_dpt.schema import checked
 
 NAN, HUGE = float("nan"), 10**9
 
@@ -54,6 +56,31 @@ def test_a_whole_preset_loads_bit_for_bit(saved, preset, way):
         np.testing.assert_array_equal(
             keras.ops.convert_to_numpy(found), keras.ops.convert_to_numpy(variable)
         )
+
+
+@pytest.mark.compiles_long
+@pytest.mark.parametrize("name", tiny.ENCODER_CONFIGS)
+def test_configs_of_all_encoders_are_what_is_expected(name):
+    config = json.loads(json.dumps(tiny.encoder(name).get_config()))
+    assert checked(config, ARGUMENTS, name, WeightsError) is config
+
+
+@pytest.mark.compiles_long
+def test_windows_and_their_amount(tmp_path):
+    model = tiny.depth("Swin2Encoder", preprocessor=tiny.preprocessor((64, 64)))
+    folder = tmp_path / "preset"
+    model.save_to_preset(str(folder))
+    loaded = DPTDepth.from_preset(str(folder))
+    for found, variable in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(found), keras.ops.convert_to_numpy(variable)
+        )
+    text = (folder / "config.json").read_text()
+    assert '"embed_dim": 8' in text
+    for file in ("config.json", "task.json"):
+        text = (folder / file).read_text().replace('"embed_dim": 8', '"embed_dim": 60000')
+        (folder / file).write_text(text)
+    assert "describes a network of at least" in error_of(folder)
 
 
 @pytest.mark.parametrize("way", ["task", "keras-hub"])
