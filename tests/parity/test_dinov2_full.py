@@ -1,4 +1,4 @@
-"""Depth Anything V2 at full size: against float64, transformers and keras-hub. `make parity`.
+"""Depth Anything V2 at full size: against float64 and transformers. `make parity`.
 
 One size after another, so that at most one large reference is in memory.
 """
@@ -163,29 +163,3 @@ def test_against_transformers(monkeypatch, tmp_path):
         output = predict(model, (x,))[..., 0]
         compare("ours - transformers", "depth_anything_v2_small", size, output, expected)
         gc.collect()
-
-
-def test_against_keras_hub(monkeypatch, tmp_path):
-    """At its own size, on weights that it drew and saved."""
-    import keras_dpt
-
-    from . import test_dinov2
-
-    width, heads, blocks, widths, fused = SHAPES["small"]
-    for name, value in [
-        ("DIM", width),
-        ("HEADS", heads),
-        ("BLOCKS", blocks),
-        ("WIDTHS", widths),
-        ("FUSED", fused),
-    ]:
-        monkeypatch.setattr(reference, name, value)
-    monkeypatch.setattr(reference, "TAPS", {"v2": TAPS})
-    network = test_dinov2.keras_hub_network(518)
-    network.save_to_preset(str(tmp_path / "hub"))
-    model = keras_dpt.DPTDepth.from_preset(str(tmp_path / "hub"))
-    x = reference.picture(518, 518)
-    expected = np.maximum(predict(network, (x,))[..., 0], 0)
-    assert expected.std() > 0.1
-    output = predict(model, (x,))[..., 0]
-    compare("ours - keras-hub", "depth_anything_v2_small", (518, 518), output, expected)
