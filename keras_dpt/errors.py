@@ -4,6 +4,9 @@
 class KerasDPTError(Exception):
     """Base of every error raised on purpose by keras_dpt; catch it to catch them all."""
 
+    # Keras then adds nothing to the message when it comes out of a layer's `call`.
+    _keras_call_info_injected = True
+
 
 class ImageError(KerasDPTError, ValueError):
     """A picture that cannot be found, decoded or understood. The message names its source."""
