@@ -355,6 +355,27 @@ def test_keras_hub_presets_are_converted(tmp_path, monkeypatch):
     assert largest < MAX and rms < RMS
 
 
+@pytest.mark.compiles_long
+def test_keras_hub_presets_of_twelve_blocks(tmp_path, monkeypatch):
+    """On PyTorch keras-hub hands its neck the maps sorted by name, "stage12" before "stage3".
+
+    Its maps are then those of another network. What the preset means is compared here.
+    """
+    monkeypatch.setattr(reference, "BLOCKS", 12)
+    monkeypatch.setitem(reference.TAPS, "v2", (2, 5, 8, 11))
+    network = keras_hub_network()
+    network.save_to_preset(str(tmp_path / "hub"))
+    model = keras_dpt.DPTDepth.from_preset(str(tmp_path / "hub"))
+    assert network.feature_keys == ["stage3", "stage6", "stage9", "stage12"]
+    x = reference.picture(112, 112)
+    features = network.feature_extractor({"images": x})
+    maps = network.neck([features[key] for key in network.feature_keys])
+    expected = keras.ops.convert_to_numpy(network.head(maps))[..., 0]
+    assert expected.std() > 0.1
+    largest, rms = errors(predict(model, (x,))[..., 0], np.maximum(expected, 0))
+    assert largest < MAX and rms < RMS
+
+
 def test_every_format_on_dinov2_is_here():
     names = {n for n, f in FORMATS.items() if "DINOv2Encoder" in {e.__name__ for e in f.encoders}}
     depth_anything = {"depth_anything", "hf_depth_anything", "keras_hub_depth_anything"}
