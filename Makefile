@@ -12,7 +12,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 	docs lint format clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
-	@echo "make test         the tests on TensorFlow, JAX and PyTorch, 10 minutes (make test-jax for one)"
+	@echo "make test         the tests on TensorFlow, JAX and PyTorch, 10 to 35 minutes (make test-jax for one)"
 	@echo "make test-documents  the notebooks, each block of the guides and each export, once"
 	@echo "make test-apps    the demo page in Chromium, if there is one, and the Ray example"
 	@echo "make fuzz         damaged files of all kinds, FUZZ=300 of each, on each backend"
@@ -27,7 +27,7 @@ demo: $(VENV)/.user
 	KERAS_BACKEND=$${KERAS_BACKEND:-tensorflow} $(VENV)/bin/python examples/demo.py --out demo
 
 test: $(VENV)/.developer
-	@echo "The tests of three backends take about 10 minutes on two cores; make test-torch, of one, 2."
+	@echo "The tests of three backends take 10 minutes on two quick cores, 35 on slow ones; make test-torch, of one, 2 to 8."
 	@$(VENV)/bin/python .ci/test_backends.py $(BACKENDS) -- --numprocesses $(JOBS) --dist loadfile
 
 $(BACKENDS:%=test-%): test-%: $(VENV)/.developer
