@@ -115,7 +115,12 @@ def assert_dropping_and_bending_fail(keys, names, axes):
 
 
 @pytest.mark.parametrize(
-    "keys", ["isl_hybrid", "hf_base", "hf_depth_anything_small", "dinov2_small"]
+    "keys",
+    [
+        *("isl_hybrid", "hf_base", "hf_depth_anything_small", "dinov2_small"),
+        *map(large, ("isl_beit_base_384", "hf_beit_base_384", "isl_deit_base_distilled")),
+        *map(large, ("isl_swin2_tiny_256", "hf_swin2_tiny_256", "isl_swin_large_384")),
+    ],
 )
 def test_a_dropped_or_bent_tensor_is_named(keys):
     names = one_of_each(keys)
