@@ -47,7 +47,7 @@ def read_architecture(shapes, encoders, readout="ignore", **untold):
     Raises: WeightsError: too little is there to tell.
     """
     encoder, config = read_encoder(shapes, encoders, **untold)
-    stages = config.get("out_stages", ())
+    stages = range(4) if encoder.has_stages_only else config.get("out_stages", ())
     widths = [encoder.stage_widths(config)[stage] for stage in stages]
     readouts = number_of(shapes, r"read_(\d)/(token/kernel|readout/kernel|readout/bias)")
     norms = amount(shapes, r"fusion_\d/residual_unit\d/norm")

@@ -31,6 +31,8 @@ class EfficientNetLiteEncoder(Encoder):
         `_make_pretrained_efficientnet_lite3`.
     """
 
+    has_stages_only = True
+
     def __init__(
         self,
         stem_channels=32,
@@ -71,6 +73,11 @@ class EfficientNetLiteEncoder(Encoder):
         return tuple(
             Tap(self.stage_channels[s], 4 << n, reassemble=False) for n, s in enumerate(TAPPED)
         )
+
+    @staticmethod
+    def stage_widths(config):
+        """Widths of the four maps, of constructor arguments."""
+        return [config["stage_channels"][s] for s in TAPPED]
 
     def default_lora_layer_names(self):
         """None: there is no attention to adapt."""

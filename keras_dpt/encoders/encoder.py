@@ -51,6 +51,9 @@ class Encoder(keras_hub.models.Backbone):
 
     taps: tuple[Tap, ...]
     fine_tuning_rate = 1e-5  # the DPT paper's
+    # Whether all taps are maps of stages, of the widths that a static `stage_widths(config)` gives
+    # for constructor arguments: a checkpoint without one of the decoder's tensors then shows them.
+    has_stages_only = False
 
     @property
     def unit(self):

@@ -40,6 +40,8 @@ class ResNetEncoder(Encoder):
     ```
     """
 
+    has_stages_only = True
+
     def __init__(
         self,
         stem_channels=64,
@@ -82,6 +84,11 @@ class ResNetEncoder(Encoder):
     def taps(self):
         widths = zip(self.stage_channels, STRIDES, strict=True)
         return tuple(Tap(width, stride, reassemble=False) for width, stride in widths)
+
+    @staticmethod
+    def stage_widths(config):
+        """Widths of the four maps, of constructor arguments."""
+        return list(config["stage_channels"])
 
     def default_lora_layer_names(self):
         """None: there is no attention to adapt."""

@@ -22,6 +22,8 @@ class WindowedEncoder(Encoder):
         others: see `SwinEncoder`.
     """
 
+    has_stages_only = True
+
     def __init__(
         self,
         make_block,
@@ -84,6 +86,11 @@ class WindowedEncoder(Encoder):
     @property
     def fixed_size(self):
         return (self.image_size, self.image_size)
+
+    @staticmethod
+    def stage_widths(config):
+        """Widths of the four maps, of constructor arguments."""
+        return [config["embed_dim"] * 2**s for s in range(4)]
 
     @classmethod
     def shared_config(cls, shapes, **untold):
