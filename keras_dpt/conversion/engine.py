@@ -33,6 +33,11 @@ def to_keras(*tensors):
     return x.transpose(2, 3, 1, 0) if x.ndim == 4 else x.T if x.ndim == 2 else x
 
 
+def as_it_is(tensor):
+    """For tensors that have our layout already, such as tables, which are no matrices of layers."""
+    return tensor
+
+
 @dataclass(frozen=True)
 class Rule:
     """`transform(*sources)` is the value of `variable`. All names are templates."""

@@ -1,7 +1,7 @@
 """DPTs on BEiT (MiDaS 3.1): names in the authors' `.pt` files and in Hugging Face's checkpoints."""
 
 from keras_dpt.conversion.architecture import original_image, read_architecture
-from keras_dpt.conversion.engine import CheckpointFormat, Rule, has, norm, weights
+from keras_dpt.conversion.engine import CheckpointFormat, Rule, as_it_is, has, norm, weights
 from keras_dpt.conversion.formats import hf_dpt, isl_org
 from keras_dpt.encoders.beit import BEiTEncoder
 from keras_dpt.errors import WeightsError
@@ -20,11 +20,6 @@ def rebuilt_index(encoder_config):
 
 
 CONSTANTS = {r".*\.relative_position_index$": rebuilt_index}
-
-
-def as_it_is(tensor):
-    """A table, which is no matrix of a layer: not transposed."""
-    return tensor
 
 
 AUTHORS_RULES = (

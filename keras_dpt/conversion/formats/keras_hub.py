@@ -7,7 +7,7 @@ import keras_hub
 import numpy as np
 
 from keras_dpt.conversion.architecture import read_architecture
-from keras_dpt.conversion.engine import CheckpointFormat, Rule, has
+from keras_dpt.conversion.engine import CheckpointFormat, Rule, as_it_is, has
 from keras_dpt.conversion.formats.depth_anything import NO_MASK, NO_SKIP, hub_image
 from keras_dpt.encoders.dinov2 import DINOv2Encoder
 from keras_dpt.errors import WeightsError
@@ -15,11 +15,6 @@ from keras_dpt.weights.download import sha256_of
 from keras_dpt.weights.readers import Spec, weight_files
 
 REGISTERED_NAME = "keras_hub>DepthAnythingBackbone"
-
-
-def same(tensor):
-    """The tensor: it is in Keras's layout already."""
-    return tensor
 
 
 def joined(*tensors):
@@ -33,7 +28,7 @@ def of_all_heads(tensor):
 
 
 def _leaves(layer, theirs, *leaves):
-    return tuple(Rule(f"{layer}/{leaf}", (f"{theirs}/{leaf}",), same) for leaf in leaves)
+    return tuple(Rule(f"{layer}/{leaf}", (f"{theirs}/{leaf}",), as_it_is) for leaf in leaves)
 
 
 def _weights(layer, theirs):
@@ -45,8 +40,8 @@ ATTENTION = BLOCK + "/attention/attention"
 PARTS = ("query", "key", "value")
 UNIT = "neck/fusion_stage_{4-n}/residual_layer{m}/convolution{k}"
 RULES = (
-    Rule("position_embedding/class_token", ("embeddings/cls_token",), same),
-    Rule("position_embedding/position_embedding", ("embeddings/position_embeddings",), same),
+    Rule("position_embedding/class_token", ("embeddings/cls_token",), as_it_is),
+    Rule("position_embedding/position_embedding", ("embeddings/position_embeddings",), as_it_is),
     *_weights("patch_embedding/projection", "embeddings/patch_embeddings/projection"),
     *_leaves("block_{i}/norm1", BLOCK + "/norm1", "gamma", "beta"),
     *(
@@ -59,7 +54,7 @@ RULES = (
         of_all_heads,
     ),
     *_leaves("block_{i}/attention/projection", ATTENTION + "/attention_output", "bias"),
-    Rule("block_{i}/scale{m}/gamma", (BLOCK + "/layer_scale{m}/lambda1",), same),
+    Rule("block_{i}/scale{m}/gamma", (BLOCK + "/layer_scale{m}/lambda1",), as_it_is),
     *_leaves("block_{i}/norm2", BLOCK + "/norm2", "gamma", "beta"),
     *_weights("block_{i}/mlp/dense1", BLOCK + "/mlp/fc1"),
     *_weights("block_{i}/mlp/dense2", BLOCK + "/mlp/fc2"),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_dpt.conversion.architecture import read_architecture
-from keras_dpt.conversion.engine import CheckpointFormat, Rule, has, norm, weights
+from keras_dpt.conversion.engine import CheckpointFormat, Rule, as_it_is, has, norm, weights
 from keras_dpt.conversion.formats import hf_dpt, isl_org
 from keras_dpt.encoders.swin import PATCH, Swin2Encoder, SwinEncoder, window_of
 from keras_dpt.errors import WeightsError
@@ -48,11 +48,6 @@ CONSTANTS = {
     r".*layers\.(?P<s>[0-3])\.blocks\.\d+\..*\.relative_position_index$": rebuilt_index,
     r".*layers\.(?P<s>[0-3])\.blocks\.(?P<j>\d{1,3})\.attn_mask$": rebuilt_mask,
 }
-
-
-def as_it_is(tensor):
-    """A table, which is no matrix of a layer: not transposed."""
-    return tensor
 
 
 def flat(tensor):
