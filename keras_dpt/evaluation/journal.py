@@ -2,17 +2,32 @@
 
 import json
 import os
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
 from keras_dpt.errors import EvaluationError
 from keras_dpt.files import try_lock
+from keras_dpt.schema import Either, ListOf, MapOf, Real, Record, Text, Whole, checked
+
+HEADER = Record({"fingerprint": Text()}, required=("fingerprint",))
+RECORD = Record(
+    {
+        "id": Text(),
+        "status": Text(),
+        "pixels": Whole(0, 1 << 62),
+        "values": Either(None, MapOf(Real())),
+        "classes": MapOf(ListOf(Whole(0, 1 << 62), 3, 3)),
+    },
+    required=("id", "status", "pixels", "values"),
+)
 
 
 class Journal:
     """A file of one JSON object a line: first what is evaluated, then a record per image.
 
-    A line that was cut off when the run was stopped is dropped; its image is measured again.
+    Each line has a checksum. A line that was cut off when the run was stopped is taken away, one
+    that was damaged later is passed over; their images are measured again.
 
     Args:
         folder: where the file is, or will be; it has to exist.
@@ -39,7 +54,7 @@ class Journal:
                     f"Another run is writing {self.path}. Wait for it, or name another folder."
                 )
             lines, size = self._complete_lines()
-            if lines and lines[0].get("fingerprint") != fingerprint:
+            if lines and lines[0] != {"fingerprint": fingerprint}:
                 raise EvaluationError(f"{self.path} is damaged in line 1. Remove it to start anew.")
             self._shorten(size)  # takes away a line that was cut off
             if not lines:
@@ -47,7 +62,7 @@ class Journal:
         except BaseException:
             self._file.close()
             raise
-        self.records: dict[str, dict] = {record["id"]: record for record in lines[1:]}
+        self.records: dict[str, dict] = {record["id"]: record for record in lines[1:] if record}
 
     def append(self, record: dict) -> None:
         """Keep the record of one image; on disk when this returns."""
@@ -88,7 +103,7 @@ class Journal:
         return EvaluationError(f"Cannot write {self.path}: {error.strerror or error}.{advice}")
 
     def _complete_lines(self):
-        """The lines that are whole, and how many bytes they are."""
+        """What the whole lines say, None for a damaged one, and how many bytes they are."""
         try:
             content = self.path.read_bytes()
         except OSError as error:
@@ -97,15 +112,26 @@ class Journal:
         for line in content.splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 break
-            try:
-                lines.append(json.loads(line))
-            except ValueError as error:
-                raise EvaluationError(
-                    f"{self.path} is damaged in line {len(lines) + 1}. Remove it to start anew."
-                ) from error
+            lines.append(_content(line, RECORD if lines else HEADER))
             size += len(line)
-        return lines if all(isinstance(line, dict) for line in lines) else [{}], size
+        return lines, size
 
 
-def _line(record):
-    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+def _line(content):
+    text = _compact(content)
+    return b'{"crc32":"%08x","content":%s}\n' % (zlib.crc32(text), text)
+
+
+def _content(line, schema):
+    """What a line says; None if it is not what was written."""
+    try:
+        parsed = json.loads(line)
+        if _line(parsed["content"]) == line:
+            return checked(parsed["content"], schema, "", EvaluationError)
+    except (ValueError, TypeError, KeyError, RecursionError):  # an EvaluationError is a ValueError
+        pass
+    return None
+
+
+def _compact(content):
+    return json.dumps(content, separators=(",", ":")).encode()

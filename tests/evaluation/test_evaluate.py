@@ -249,11 +249,12 @@ def test_a_full_disk_costs_no_record(room, tmp_path):
 def test_one_process_at_a_time_writes_a_journal(tmp_path):
     pytest.importorskip("fcntl")
     with Journal(tmp_path, "x", "0" * 64) as journal:
-        journal.append({"id": "a"})
+        record = {"id": "a", "status": "counted", "pixels": 3, "values": {"abs_rel": 0.5}}
+        journal.append(record)
         with pytest.raises(EvaluationError, match="Another run is writing"):
             Journal(tmp_path, "x", "0" * 64)
     with Journal(tmp_path, "x", "0" * 64) as journal:
-        assert journal.records == {"a": {"id": "a"}}
+        assert journal.records == {"a": record}
 
 
 def test_a_result_that_cannot_be_saved_leaves_the_journal(tmp_path):
@@ -281,6 +282,30 @@ def test_damaged_journal(tmp_path):
     with pytest.raises(EvaluationError, match="no folder"):
         model = Oracle(source, noisy_inverse)
         evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line.replace(b'"abs_rel":0.', b'"abs_rel":1.'),  # another number, no less JSON
+        lambda line: b'{"crc32":"00000000","content":{"id":"003"}}\n',
+        lambda line: b"{}\n",
+        lambda line: b"[" * 100_000 + b"\n",
+        lambda line: b'{"id":3}\n',
+        lambda line: b"\xff\xfe\n",
+    ],
+)
+def test_a_damaged_record_is_measured_again(result, damage, tmp_path):
+    source = depth_source()
+    file = interrupted(source, tmp_path)
+    lines = file.read_bytes().splitlines(keepends=True)
+    changed = damage(lines[2])
+    assert changed != lines[2]
+    file.write_bytes(b"".join([*lines[:2], changed, *lines[3:]]))
+    model = Oracle(source, noisy_inverse)
+    again = evaluation.evaluate(model, source, "aligned_depth", batch_size=1, journal=tmp_path)
+    assert model.seen == 3  # two were never measured
+    assert again.records == result.records
 
 
 def test_names_are_refused_and_lent_to_nothing_else():
