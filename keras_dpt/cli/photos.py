@@ -3,12 +3,9 @@
 import errno
 import re
 import sys
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# How many pixels of photos are held at once, while they are predicted and saved.
-PIXELS_IN_MEMORY = 60_000_000
 # How names of results end: `photo_depth.png` beside `photo.jpg` is none to predict.
 RESULTS = ("depth", "labels", "color", "overlay")
 
@@ -56,12 +53,13 @@ def predict(args, task, save, **options):
     paths = _without_results(find_images(args.paths), args)
     names = output_names(paths)
     model = load(task, args.preset)
+    from keras_dpt.models.photos import read_in_groups  # only now, as it imports Keras
+
     args.output.mkdir(parents=True, exist_ok=True)
     failed = 0
     with (
         tqdm(total=len(paths), unit="image", disable=None) as progress,
-        # While the network works on some photos, the next are read and the last ones written.
-        ThreadPoolExecutor(1) as reader,
+        # While the network works on some photos, the last ones are written, as the next are read.
         ThreadPoolExecutor(1) as writer,
     ):
 
@@ -90,31 +88,23 @@ def predict(args, task, save, **options):
             progress.update()
             progress.write(f"keras-dpt: skipped: {error}", file=sys.stderr)
 
-        batch, pixels, saving = [], 0, []
-        for path, future in _ahead(reader, read_image, paths):
-            try:
-                image = future.result()
-            except ImageError as error:
-                skip(error)
-                continue
-            batch.append((path, as_integers(image)))
-            pixels += image.shape[0] * image.shape[1]
-            if len(batch) == 4 * args.batch_size or pixels > PIXELS_IN_MEMORY:
+        def read(path):
+            return as_integers(read_image(path))
+
+        saving = []
+        for group in read_in_groups(paths, 4 * args.batch_size, read):
+            batch = []
+            for path, photo in group:
+                if isinstance(photo, ImageError):
+                    skip(photo)
+                else:
+                    batch.append((path, photo))
+            group.clear()  # nothing else may hold photos while the next are read
+            if batch:
                 saving = flush(batch, saving)
-                batch, pixels = [], 0
-        finish(flush(batch, saving) if batch else saving)
+        finish(saving)
     print(f"{len(paths) - failed} of {len(paths)} images written to {args.output}")
     return 0 if not failed else 1 if failed < len(paths) else 2
-
-
-def _ahead(executor, work, items, count=2):
-    """Pairs of an item and the future of `work(item)`, of which `count` more are under way."""
-    waiting = deque()
-    for item in items:
-        waiting.append((item, executor.submit(work, item)))
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
 
 
 def load(task, preset):

@@ -67,22 +67,22 @@ def ahead(executor, work, items, count):
         yield waiting.popleft().result()
 
 
-def read_in_groups(images, count):
-    """Photos of an iterable of any length, decoded a few ahead.
+def read_in_groups(images, count, read=read_image):
+    """Photos of an iterable of any length, decoded a few ahead by `read`, in another thread.
 
     Yields: lists of pairs of an image and its pixels, or the `ImageError` that it raised; at most
         `count` pairs and, unless a single photo is larger, at most `GROUP` pixels.
     """
 
-    def read(image):
+    def read_or_explain(image):
         try:
-            return image, read_image(image)
+            return image, read(image)
         except ImageError as error:
             return image, error
 
     group, pixels = [], 0
     with ThreadPoolExecutor(1) as reader:
-        for image, photo in ahead(reader, read, images, 2):
+        for image, photo in ahead(reader, read_or_explain, images, 2):
             size = 0 if isinstance(photo, ImageError) else photo.shape[0] * photo.shape[1]
             if group and (len(group) == count or pixels + size > GROUP):
                 yield group
