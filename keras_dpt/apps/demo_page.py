@@ -24,6 +24,7 @@ MAX_FILE_SIZE = 50 * 1024**2  # bytes of an upload
 MAX_PIXELS = 50_000_000
 MAX_WAITING = 10  # predictions; further ones are told to come later
 MAX_BODY = 1024**2  # bytes of any other request
+_MAX_TILT = 82  # degrees; what is turned further lies between a thing and what is behind it
 _MAX_POINTS = 200_000  # a browser turns so many without effort
 _DEFAULT_FOV = 60  # degrees, of photos that do not say
 _FOV_RANGE = (5, 140)  # of the slider, in degrees
@@ -36,7 +37,9 @@ such that the nearest 2 % of the photo are at the first distance and the farthes
 **shape and size are then only as good as these guesses**. Metric presets need no guess."""
 
 
-def depth_results(model, photo: Path, fov: float, near: float, far: float, folder: Path):
+def depth_results(
+    model, photo: Path, fov: float, near: float, far: float, folder: Path, edges: bool = False
+):
     """Estimate depth of a photo and write all that the page offers.
 
     Args:
@@ -45,6 +48,7 @@ def depth_results(model, photo: Path, fov: float, near: float, far: float, folde
         fov: horizontal field of view, degrees.
         near, far: metres, of the nearest and the farthest 2 %, for relative models.
         folder: to write to.
+        edges: keep the points that lie on depth edges, where no surface is.
 
     Returns: the coloured picture, a line of text, the file of the 3-D view, all files.
     Raises: KerasDPTError: the photo or the numbers cannot be used.
@@ -53,7 +57,8 @@ def depth_results(model, photo: Path, fov: float, near: float, far: float, folde
     depth = model.predict_image(pixels)
     low, high = np.percentile(depth.values, (2, 98))
     metric = depth if depth.kind == "metric_depth" else _stretched(depth, near, far)
-    points = depth_to_points(metric, pixels, fov=fov, max_points=_MAX_POINTS)
+    tilt = None if edges else _MAX_TILT
+    points = depth_to_points(metric, pixels, fov=fov, max_points=_MAX_POINTS, max_tilt=tilt)
     stem = folder / photo.stem
     files = [Path(f"{stem}_{end}") for end in ("depth.png", "depth.npy", "color.png", "points.glb")]
     depth.save(files[0])
@@ -164,7 +169,7 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
             models[task, name] = task_named(task).from_preset(name)
         return models[task, name]
 
-    def predict(photo, task, preset, fov, near, far):
+    def predict(photo, task, preset, fov, near, far, edges):
         if not photo:
             raise gr.Error("Choose a photo first.", print_exception=False)
         try:
@@ -172,7 +177,7 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
                 target = Path(tempfile.mkdtemp(dir=folder))
                 model = load(task, preset)
                 if task == "depth":
-                    results = depth_results(model, Path(photo), fov, near, far, target)
+                    results = depth_results(model, Path(photo), fov, near, far, target, edges)
                 elif task == "segmentation":
                     results = label_results(model, Path(photo), target)
                 else:
@@ -207,8 +212,9 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
                     )
                     gr.Markdown(_ABOUT_3D)
                     with gr.Row():
-                        near = gr.Number(1.0, label="Nearest (m)")
-                        far = gr.Number(5.0, label="Farthest (m)")
+                        near = gr.Number(1.5, label="Nearest (m)")
+                        far = gr.Number(4.0, label="Farthest (m)")
+                    edges = gr.Checkbox(False, label="Keep points on the edges of things")
                 button = gr.Button("Predict", variant="primary")
             with gr.Column(scale=3):
                 picture = gr.Image(
@@ -229,7 +235,7 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
         photo.upload(_fov_of, photo, fov, api_visibility="private")
         button.click(
             predict,
-            [photo, task, preset, fov, near, far],
+            [photo, task, preset, fov, near, far, edges],
             [picture, text, view, files],
             show_progress_on=picture,
         )

@@ -56,6 +56,13 @@ def add_parser(commands, common):
         "--max-depth", type=float, metavar="METRES", help="leave out what is farther"
     )
     parser.add_argument(
+        "--max-tilt",
+        type=float,
+        metavar="DEGREES",
+        help="leave out surfaces turned further away from the camera: 85 for the points between a "
+        "thing and what is behind it, which no surface has",
+    )
+    parser.add_argument(
         "--max-points",
         type=int,
         default=1_000_000,
@@ -81,6 +88,7 @@ def _run(args):
         **camera,
         max_depth=args.max_depth,
         max_points=args.max_points,
+        max_tilt=args.max_tilt,
     )
     points.save(args.output)
     print(f"{points} written to {args.output}")

@@ -84,6 +84,47 @@ def test_far_points_are_left_out_on_request():
         depth_to_points(depth, fov=60, max_depth=0.5)
 
 
+def test_points_between_a_thing_and_what_is_behind_it_are_left_out():
+    """A box at 1 m before a wall at 3 m, with an edge that is blurred over 9 pixels."""
+    depth = np.full((40, 320), 3.0)
+    depth[:, :30] = 1.0
+    depth[:, 30:39] = np.linspace(1, 3, 11)[1:-1]
+    whole = depth_to_points(metric(depth), fov=60)
+    cloud = depth_to_points(metric(depth), fov=60, max_tilt=85)
+    z = cloud.points[:, 2]
+    assert set(np.unique(whole.points[:, 2].round(2))) > {1.0, 3.0}
+    assert set(np.unique(z)) == {1.0, 3.0}
+    assert len(cloud) == 40 * (29 + 280)  # the last column of each surface is beside the edge
+
+
+@pytest.mark.parametrize("tilt", [30, 60, 84])
+@pytest.mark.parametrize("size", [SIZE, (192, 256)])
+def test_a_plane_is_left_out_from_its_own_tilt_on(tilt, size):
+    camera = pinhole(size, K, intrinsics_size=SIZE)
+    # Looked at from straight ahead, so that each ray of the middle meets it at nearly its tilt.
+    normal = np.array([0, np.sin(np.radians(tilt)), np.cos(np.radians(tilt))])
+    depth = plane_depth(size, camera, normal)
+    middle = np.where(np.abs(np.arange(size[0]) - camera.cy) <= 2, 1, np.nan)[:, None]
+    depth = metric(np.nan_to_num(depth * middle))
+    seen = np.count_nonzero(depth.values)
+    kept = depth_to_points(depth, intrinsics=camera, max_tilt=tilt + 4)
+    assert len(kept) == seen
+    with pytest.raises(DepthError, match="No point is left.*tilted by at most max_tilt"):
+        depth_to_points(depth, intrinsics=camera, max_tilt=tilt - 12)
+
+
+def test_unknown_depths_are_no_edge():
+    depth = np.full(SIZE, 2.0)
+    depth[10:20, 10:20] = 0
+    assert len(depth_to_points(metric(depth), fov=60, max_tilt=10)) == depth.size - 100
+
+
+@pytest.mark.parametrize("tilt", [0, 90, -1, float("nan")])
+def test_a_tilt_is_an_angle(tilt):
+    with pytest.raises(DepthError, match="max_tilt must be above 0 and below 90 degrees. Received"):
+        depth_to_points(metric(np.ones(SIZE)), fov=60, max_tilt=tilt)
+
+
 def test_the_ways_to_describe_a_camera_agree():
     by_fov = pinhole((240, 320), fov=90)
     assert by_fov == pytest.approx((160, 160, 159.5, 119.5))
