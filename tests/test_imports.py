@@ -13,7 +13,7 @@ MODULES = {
 
 # Each row may import from itself and from the rows above it.
 ROWS = [
-    ("errors", "extras", "files", "logs", "npy", "presets", "schema", "version", "memory"),
+    ("errors", "extras", "files", "hub", "logs", "npy", "presets", "schema", "version", "memory"),
     ("ops", "images"),
     ("maps",),
     ("layers",),

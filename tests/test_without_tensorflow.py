@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 import pytest
+import tiny
 
 SCRIPT = """
 import sys
@@ -43,3 +44,50 @@ def test_everything_but_tf_data_works(tmp_path):
         [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+
+
+UNUSED = """
+import sys
+
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import tiny
+
+photos, depths = np.stack(tiny.photos(4)), np.random.default_rng(0).uniform(1, 5, (4, 64, 64, 1))
+model = tiny.depth(preprocessor=tiny.preprocessor())
+model.backbone.trainable = False
+model.compile(loss="mae")
+model.predict(photos, batch_size=2, verbose=0)
+model.predict_image(photos[0])
+model.fit(photos, depths, batch_size=2, verbose=0)
+type(model).from_preset(sys.argv[2]).predict_image(photos[0])
+loaded = [name for name in sys.modules if name.startswith("tensorflow")]
+print(loaded)
+
+# And whoever wants it later has it, keras-hub's tokenizers included.
+import tensorflow as tf
+import keras_hub
+from keras_hub.src.utils import tensor_utils
+
+assert "site-packages" in tf.__file__ and tf.add(1, 2) == 3 and tf.Module is not object
+assert tensor_utils.tf.Tensor is tf.Tensor and tensor_utils.is_tensor_type(tf.constant(1))
+assert list(keras_hub.tokenizers.ByteTokenizer()("hi")[:2]) == [104, 105]
+data = tf.data.Dataset.from_tensor_slices(["bat sat pat mat rat"])
+words = keras_hub.tokenizers.compute_word_piece_vocabulary(data, 13)
+assert "sat" in words or "##at" in words
+texts = tf.data.Dataset.from_tensor_slices(["hi"]).map(keras_hub.tokenizers.ByteTokenizer())
+assert next(iter(texts)).numpy()[:2].tolist() == [104, 105]
+assert model.predict(photos, verbose=0).shape == (4, 64, 64, 1)
+"""
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="is TensorFlow")
+def test_tensorflow_is_imported_when_somebody_needs_it(tmp_path):
+    pytest.importorskip("tensorflow_text")
+    tiny.depth(preprocessor=tiny.preprocessor()).save_to_preset(str(tmp_path / "preset"))
+    arguments = [str(Path(__file__).parent), str(tmp_path / "preset")]
+    done = subprocess.run(
+        [sys.executable, "-c", UNUSED, *arguments], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"

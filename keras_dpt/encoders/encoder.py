@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-import keras_hub
 from keras import ops
 
+from keras_dpt.hub import keras_hub
 from keras_dpt.ops.sides import check_sides, check_size
 
 

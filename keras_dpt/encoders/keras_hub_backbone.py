@@ -3,11 +3,11 @@
 import math
 
 import keras
-import keras_hub
 import numpy as np
 from keras import ops
 
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
+from keras_dpt.hub import keras_hub
 
 _PROBE = 256  # pixels: a side on which strides up to 32 can be read
 # Of DINOv2 and DINOv3: a token for pretraining only; and positions that keras-hub computes again

@@ -1,11 +1,11 @@
 """The network without its head: encoder -> read and reassemble -> fusion, as in Figure 1."""
 
 import keras
-import keras_hub
 
 from keras_dpt.encoders import ENCODERS
 from keras_dpt.encoders.encoder import fixed_shape, freeze_layers_too
 from keras_dpt.encoders.keras_hub_backbone import as_encoder
+from keras_dpt.hub import keras_hub
 from keras_dpt.models.decoder import checked_fusion_size, decode, resolve
 from keras_dpt.models.finite import check_finite
 from keras_dpt.models.from_preset import FromPreset, check_whole

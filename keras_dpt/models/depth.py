@@ -4,10 +4,10 @@ import logging
 from contextlib import nullcontext
 
 import keras
-import keras_hub
 import numpy as np
 
 from keras_dpt.errors import TrainingError
+from keras_dpt.hub import keras_hub
 from keras_dpt.images.resizing import resize
 from keras_dpt.layers.heads import DepthHead
 from keras_dpt.layers.outputs import InverseAffine, RelativeInverseDepth, ResizeLike, ScaledSigmoid

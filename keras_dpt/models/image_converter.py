@@ -3,12 +3,12 @@
 import math
 
 import keras
-import keras_hub
 import numpy as np
 from keras import ops
 
 from keras_dpt import presets
 from keras_dpt.errors import ImageError
+from keras_dpt.hub import keras_hub
 from keras_dpt.images.pixels import pixel_values
 from keras_dpt.images.resizing import RESIZE_METHODS, resize
 from keras_dpt.models.backbone import DPTBackbone

@@ -1,9 +1,9 @@
 """The keras-hub preprocessors of the tasks: images by the converter, targets beside them."""
 
 import keras
-import keras_hub
 
 from keras_dpt import presets
+from keras_dpt.hub import keras_hub
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.image_converter import DPTImageConverter
 

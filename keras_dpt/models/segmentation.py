@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from functools import partial
 
 import keras
-import keras_hub
 import numpy as np
 from keras import ops
 
 from keras_dpt.errors import LabelError, TrainingError
+from keras_dpt.hub import keras_hub
 from keras_dpt.layers.heads import SegmentationHead
 from keras_dpt.losses.segmentation import SegmentationLoss
 from keras_dpt.maps.label_map import (

@@ -4,9 +4,9 @@ import types
 from contextlib import contextmanager, nullcontext
 
 import keras
-import keras_hub
 
 from keras_dpt.errors import DataError, ImageError, TrainingError
+from keras_dpt.hub import keras_hub
 from keras_dpt.images.masked import refuse_masked
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.checks import check_alone, check_arrays, check_batch, split_at

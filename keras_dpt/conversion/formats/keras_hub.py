@@ -3,7 +3,6 @@
 import json
 
 import keras
-import keras_hub
 import numpy as np
 
 from keras_dpt.conversion.architecture import read_architecture
@@ -11,6 +10,7 @@ from keras_dpt.conversion.engine import CheckpointFormat, Rule, as_it_is, has
 from keras_dpt.conversion.formats.depth_anything import NO_MASK, NO_SKIP, hub_image
 from keras_dpt.encoders.dinov2 import DINOv2Encoder
 from keras_dpt.errors import WeightsError
+from keras_dpt.hub import keras_hub
 from keras_dpt.weights.download import sha256_of
 from keras_dpt.weights.readers import Spec, weight_files
 
