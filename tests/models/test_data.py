@@ -17,6 +17,9 @@ from keras_dpt.models.preprocessor import DPTSegmentationPreprocessor
 from keras_dpt.models.segmentation import DPTSegmentation
 
 SIDE = 32
+LONG_ARRAYS, LONG_PY_DATASET = (
+    pytest.param(kind, marks=pytest.mark.compiles_long) for kind in ("arrays", "PyDataset")
+)
 METRIC = {"kind": "metric_depth", "scale": 0.5, "shift": 0.25}
 
 
@@ -179,6 +182,7 @@ def test_tf_data_of_unknown_rank(task, request, pairs, labels):
 # --- Weights
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 1, 1), (4, 1, 1, 1)])
 def test_weights_of_images_in_any_shape(shape, pairs):
     model = tiny.depth(preprocessor=tiny.preprocessor((SIDE, SIDE)))
@@ -191,6 +195,7 @@ def test_weights_of_images_in_any_shape(shape, pairs):
     assert np.ravel(plain)[0] != pytest.approx(np.ravel(expected)[0], rel=1e-3)
 
 
+@pytest.mark.compiles_long
 def test_class_weights(segmentation, labels):
     x = tiny.photos(4, SIDE, SIDE)
     logits = segmentation.predict(x, verbose=0)
@@ -247,7 +252,7 @@ def test_class_weight_that_means_nothing(depth, segmentation, pairs, labels):
 # --- Labels
 
 
-@pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset"])
+@pytest.mark.parametrize("kind", [LONG_ARRAYS, "tf.data", LONG_PY_DATASET])
 def test_one_hot_labels(kind, segmentation, labels):
     x = tiny.photos(4, SIDE, SIDE)
     labels[:, :5] = 255
@@ -277,6 +282,7 @@ def test_one_hot_labels_that_are_none(segmentation):
         segmentation.evaluate(x, np.zeros((2, SIDE)), verbose=0)
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset"])
 def test_masks_of_0_and_255_are_warned_of(kind, segmentation, labels):
     x = tiny.photos(4, SIDE, SIDE)
@@ -303,6 +309,7 @@ def test_masks_of_0_and_255_are_warned_of(kind, segmentation, labels):
 # --- Depth
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset"])
 @pytest.mark.parametrize("is_metric", [False, True])
 def test_targets_of_the_other_kind_are_warned_of(is_metric, kind, depth, pairs):

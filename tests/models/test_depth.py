@@ -317,7 +317,9 @@ def test_a_step_is_traced_once(monkeypatch):
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("kind", ["arrays", "tf.data", "PyDataset"])
+@pytest.mark.parametrize(
+    "kind", ["arrays", "tf.data", pytest.param("PyDataset", marks=pytest.mark.compiles_long)]
+)
 def test_fit_and_evaluate_take(kind, model, data):
     def wrap(x, y):
         if kind == "tf.data":

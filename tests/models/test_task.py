@@ -168,6 +168,7 @@ def test_optimizers_keep_the_memory_order_of_weights():
     assert any(not np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
 
 
+@pytest.mark.compiles_long
 def test_fit_shuffles_arrays_unless_told_not_to(trained, monkeypatch):
     model, _ = trained
     photos = np.repeat(tiny.photos(1, 32, 32), 8, axis=0)
