@@ -18,7 +18,7 @@ help:
 	@echo "make fuzz         damaged files of all kinds, FUZZ=300 of each, on each backend"
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
 	@echo "make parity       full-size models against independent references (25 minutes)"
-	@echo "make evaluate     the README's table of scores (DATA=folder), into evaluations/"
+	@echo "make evaluate     the table of docs/guides/scores.md (DATA=folder), into evaluations/"
 	@echo "make notebooks    examples/notebooks/*.ipynb from their sources beside them"
 	@echo "make docs         the documentation site, into build/site"
 	@echo "make lint         style and static checks; make format repairs what it can"
@@ -62,7 +62,7 @@ evaluate: $(VENV)/.user
 	$(EVALUATE) --preset dpt_mini_nyuv2 --protocol depth_misc --data $(DATA)/depth_misc
 	$(EVALUATE) --preset dpt_mini_nyuv2 --protocol middlebury --data $(DATA)/middlebury
 	$(EVALUATE) --preset dpt_mini_camvid --protocol camvid_val --data $(DATA)/camvid
-	$(VENV)/bin/keras-dpt tabulate evaluations/*.json --into README.md
+	$(VENV)/bin/keras-dpt tabulate evaluations/*.json --into docs/guides/scores.md
 
 notebooks: $(VENV)/.documents
 	$(VENV)/bin/python examples/notebooks/build.py

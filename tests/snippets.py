@@ -23,6 +23,7 @@ BUNDLED = {
     "depth_anything_v2_small": "dpt_mini_nyuv2",
     "dpt_beit_large_512": "dpt_mini_nyuv2",
 }
+EXAMPLES = Path(__file__).parent.parent / "examples"
 METRIC = ("dpt_hybrid_nyu", "dpt_hybrid_kitti")
 
 
@@ -47,15 +48,29 @@ def prepare_folder() -> None:
     for name in (*names, "photos/0.jpg", "photos/1.jpg"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         photo.save(name)
+    Path("examples").mkdir()
+    shutil.copy(EXAMPLES / "motorcycle.jpg", "examples")
     slope = np.broadcast_to(np.linspace(4, 1, 480)[:, None], (480, 640))
     Path("depths").mkdir()
     for name in ("metres.png", "depths/0.png", "depths/1.png"):
         keras_dpt.DepthMap(slope, "metric_depth").save(name)
+    Path("labels").mkdir()
+    halves = np.repeat(np.arange(2, dtype="uint8"), 240)[:, None].repeat(640, axis=1)
+    for name in ("labels/0.png", "labels/1.png"):
+        Image.fromarray(halves).save(name)
     for name, bundled in BUNDLED.items():
         _put_into_the_cache(name, lambda folder, bundled=bundled: _copy(bundled, folder))
     metric = tiny.depth(kind="metric_depth", scale=0.01, shift=0.1)
     for name in METRIC:
         _put_into_the_cache(name, lambda folder: metric.save_to_preset(str(folder)))
+
+
+def make_clip() -> None:
+    """Write clip.mp4, three frames of photo.jpg that pan, where we are."""
+    pytest.importorskip("av")
+    with Image.open("photo.jpg") as photo, keras_dpt.video.video_writer("clip.mp4", 25) as write:
+        for i in range(3):
+            write(np.asarray(photo)[:256, 4 * i : 4 * i + 256], i / 25)
 
 
 def _put_into_the_cache(name, write):
