@@ -21,7 +21,7 @@ help:
 	@echo "make evaluate     the table of docs/guides/scores.md (DATA=folder), into evaluations/"
 	@echo "make notebooks    examples/notebooks/*.ipynb from their sources beside them"
 	@echo "make docs         the documentation site, into build/site"
-	@echo "make lint         style and static checks; make format repairs what it can"
+	@echo "make lint         style, static checks, spelling; make format repairs what it can"
 
 demo: $(VENV)/.user
 	KERAS_BACKEND=$${KERAS_BACKEND:-tensorflow} $(VENV)/bin/python examples/demo.py --out demo
@@ -73,6 +73,7 @@ docs: $(VENV)/.documents
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
 
 format: $(VENV)/.lint
 	$(VENV)/bin/ruff check --fix .
@@ -101,7 +102,7 @@ $(VENV)/.apps: pyproject.toml | $(VENV)/bin/python
 	touch $@ $(VENV)/.user
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python
-	$(PIP) "ruff>=0.9"
+	$(PIP) "ruff>=0.9" "codespell>=2.4"
 	touch $@
 
 clean:

@@ -241,7 +241,7 @@ def flops(competitor, images):
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    # The counter knows no fused attention of processors, but its plain form.
+    # The counter knows no fused attention of CPUs, but its plain form.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         competitor.predict(images)
     return counter.get_total_flops()

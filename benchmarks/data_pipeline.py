@@ -57,7 +57,7 @@ def seconds(work):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", help="folder of nyuv2, see keras_dpt.datasets.nyuv2")
-    parser.add_argument("--preset", default="dpt_mini_nyuv2", help="an embedded or local preset")
+    parser.add_argument("--preset", default="dpt_mini_nyuv2", help="a bundled or local preset")
     parser.add_argument("--size", type=int, nargs=2, default=(192, 256), metavar=("H", "W"))
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--steps", type=int, default=30)

@@ -23,7 +23,7 @@ COLUMNS = {
     "batch": ("batch", "d"),
     "name": ("network", ""),
     "milliseconds": ("ms", ".1f"),
-    "ratio": ("times as fast", ".2f"),
+    "ratio": ("x faster", ".2f"),
 }
 # Name, format, suffix, options: OpenVINO's own choice of precision is bfloat16 on new processors.
 RUNTIMES = [

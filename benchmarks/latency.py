@@ -30,7 +30,7 @@ COLUMNS = {
     "name": ("network", ""),
     "milliseconds": ("ms", ".0f"),
     "images_per_second": ("images/s", ".2f"),
-    "ratio": ("times as fast", ".2f"),
+    "ratio": ("x faster", ".2f"),
     "share": ("share of matrix rate", ".0%"),
     "peak_megabytes": ("peak MB", ".0f"),
     "network_megabytes": ("of it after import", ".0f"),
@@ -84,7 +84,7 @@ def decoders(args, backend):
 
 
 def rows_of(args, makers, size, preset, dtype, batch):
-    """Rows of networks that take turns; "times as fast" is beside the first of them."""
+    """Rows of networks that take turns; "x faster" is relative to the first."""
     with ExitStack() as stack:
         competitors = [
             stack.enter_context(Competitor(name, library, **options))

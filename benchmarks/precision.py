@@ -28,7 +28,7 @@ COLUMNS = {
     "input": ("input", ""),
     "error": ("largest error / spread", ".1e"),
     "finite": ("finite", ""),
-    "speed": ("times as fast", ".2f"),
+    "speed": ("x faster", ".2f"),
 }
 
 
@@ -43,7 +43,7 @@ def make(preset, policy, weights):
 
 
 def _make(preset, policy, weights):
-    """The preset's network; those of other sizes than the embedded one have random weights."""
+    """The preset's network; those of other sizes than the bundled one have random weights."""
     description = read_preset(preset)
     task = keras_dpt.DPTDepth if description["task"] == "depth" else keras_dpt.DPTSegmentation
     if preset.startswith("dpt_mini"):
@@ -65,7 +65,7 @@ def inputs_of(model, photos):
 
 
 def speed(predict, reference, model, x, rounds):
-    """How many times as fast as the reference the model is, in turns."""
+    """How many times faster than the reference the model is, in turns."""
     seconds = ([], [])
     for _ in range(rounds):
         for taken, network in zip(seconds, (reference, model), strict=True):

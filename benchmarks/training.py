@@ -23,7 +23,7 @@ COLUMNS = {
     "dtype": ("dtype", ""),
     "name": ("network", ""),
     "milliseconds": ("ms a step", ".0f"),
-    "ratio": ("times as fast", ".2f"),
+    "ratio": ("x faster", ".2f"),
     "peak_megabytes": ("peak MB", ".0f"),
     "network_megabytes": ("of it after import", ".0f"),
 }

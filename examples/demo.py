@@ -1,4 +1,4 @@
-"""Depth of a sample photo with the embedded weights, beside the truth.
+"""Depth of a sample photo with the bundled weights, beside the ground truth.
 
     python examples/demo.py --out demo
 
@@ -44,10 +44,10 @@ def main():
     spread = np.nanstd(disparity[known])
     print(f"Depth values     {values} and .png, {depth.values.shape}, {depth.kind}")
     print(f"Coloured picture {picture}")
-    print(f"With the truth   {comparison}")
+    print(f"Compared         {comparison}")
     print(
-        f"Aligned error    {np.nanmean(error):.2f} px of disparity on average; the truth varies by "
-        f"{spread:.2f} px (standard deviation)"
+        f"Aligned error    {np.nanmean(error):.2f} px of disparity on average; the ground truth's "
+        f"standard deviation is {spread:.2f} px"
     )
 
 
@@ -58,7 +58,7 @@ def _draw(photo, aligned, disparity, error, path):
         ("photo", photo, {}),
         ("estimate, aligned", aligned, {"cmap": "inferno", "vmin": low, "vmax": high}),
         ("absolute error", error, {"cmap": "viridis", "vmin": 0, "vmax": (high - low) / 2}),
-        ("true disparity", disparity, {"cmap": "inferno", "vmin": low, "vmax": high}),
+        ("ground-truth disparity", disparity, {"cmap": "inferno", "vmin": low, "vmax": high}),
     )
     for axis, (title, values, style) in zip(axes.flat, panels, strict=True):
         shown = axis.imshow(values, **style)

@@ -5,7 +5,7 @@
     python examples/predict_with_ray.py photos.parquet --out maps --image-column image \\
         --name-column file_name --preset dpt_hybrid --gpus-per-worker 1 --address auto
 
-Without --address, Ray runs on this machine alone. On a cluster, input, output and preset have to be
+Without --address, Ray runs on this machine alone. On a cluster, input, output and preset must be
 where all machines see them. A Parquet table holds encoded images, as bytes or as Hugging Face's
 {"bytes", "path"}; names come from --name-column, else from these paths.
 
@@ -83,7 +83,7 @@ def photos_of_folder(folder):
 
 
 def names_of_table(args):
-    """The names in a Parquet table, which no image has to be read for."""
+    """The names in a Parquet table, read without its images."""
     import pyarrow.compute as pc
     import pyarrow.dataset
     import pyarrow.types
@@ -135,7 +135,7 @@ def predict(args):
     cpus = args.cpus_per_worker or max(1, (os.cpu_count() or 1) // args.workers)
     variables = {"TF_NUM_INTRAOP_THREADS": str(cpus), "TF_CPP_MIN_LOG_LEVEL": "3"}
     variables |= {k: v for k, v in os.environ.items() if k.startswith("KERAS_")}
-    # Ray of this machine: as many workers as asked for, however few its processors, and no server.
+    # Ray of this machine: as many workers as asked for, however few its CPUs, and no server.
     local = {"num_cpus": cpus * args.workers + 1, "include_dashboard": False}
     ray.init(
         address=args.address,
@@ -176,7 +176,7 @@ def parse_arguments():
     parser.add_argument("input", help="folder of photos, or a .parquet file or folder")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--task", choices=tuple(SUFFIXES), default="depth")
-    parser.add_argument("--preset", help="default: the embedded one of the task")
+    parser.add_argument("--preset", help="default: the bundled one for the task")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--cpus-per-worker", type=int, help="default: an even share")
@@ -185,15 +185,15 @@ def parse_arguments():
     parser.add_argument("--image-column", default="image")
     parser.add_argument("--name-column")
     args = parser.parse_args()
-    embedded = {"depth": "dpt_mini_nyuv2", "segment": "dpt_mini_camvid"}
-    args.preset = args.preset or embedded[args.task]
+    bundled = {"depth": "dpt_mini_nyuv2", "segment": "dpt_mini_camvid"}
+    args.preset = args.preset or bundled[args.task]
     if args.workers < 1 or args.batch_size < 1:
-        parser.error("--workers and --batch-size have to be at least 1")
+        parser.error("--workers and --batch-size must be at least 1")
     return args
 
 
 def main():
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tell nobody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics
     args = parse_arguments()
     from keras_dpt import KerasDPTError
 

@@ -4,7 +4,7 @@
 
 Data sets are named as in `keras_dpt.datasets`, each with its folder; the first one's split "val"
 chooses the best epoch. With --new-decoder only the preset's encoder knows something, ImageNet, as
-in the paper; --from-scratch takes the architecture alone. The embedded `dpt_mini_nyuv2`, on the
+in the paper; --from-scratch takes the architecture alone. The bundled `dpt_mini_nyuv2`, on the
 stages of a classifier that `keras-dpt convert` made a preset of (see presets/README.md):
 
     KERAS_BACKEND=tensorflow python examples/train_depth.py nyuv2:DATA/nyuv2 --new-decoder \\

@@ -4,7 +4,7 @@
 
 Data sets are named as in `keras_dpt.datasets`; the split "val" chooses the best epoch. Classes are
 the data set's. With --from-scratch the preset gives the architecture only, which is how the
-embedded `dpt_mini_camvid` is made:
+bundled `dpt_mini_camvid` is made:
 
     KERAS_BACKEND=tensorflow python examples/train_segmentation.py camvid:DATA/camvid \\
         --from-scratch --preset dpt_mini_camvid --sizes 128x160:0.5,192x256 --epochs 120 \\

@@ -33,7 +33,7 @@ class DataError(KerasDPTError, ValueError):
 
 
 class EvaluationError(KerasDPTError, ValueError):
-    """Data or a model that an evaluation protocol does not fit, or a result that is none."""
+    """Data or a model that an evaluation protocol does not fit, or an invalid result file."""
 
 
 class VideoError(KerasDPTError, ValueError):

@@ -1,4 +1,4 @@
-"""Writing files and folders so that nobody ever sees half of one, whatever ends the process.
+"""Writing files and folders so that no half of one is ever seen, whatever ends the process.
 
 What is being written has a name that starts with a dot, `.keras_dpt_<16 hex digits>.tmp`, and is
 locked while its process lives. What killed processes left is removed by the next one that writes

@@ -15,7 +15,7 @@ def keep_freed_memory():
     """Ask the C library to keep freed memory for the next prediction; for this process, for good.
 
     By default glibc gives large freed blocks back to the system, so that each prediction on a
-    processor gets its maps as fresh pages, which the system clears first: some 190 MB for a photo
+    CPU gets its maps as fresh pages, which the system clears first: about 190 MB for a photo
     of 384 x 384 on TensorFlow with `dpt_base`. Kept, they cost nothing. The process holds on to its
     peak memory, which itself changes by a few per cent at most.
 

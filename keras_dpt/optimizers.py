@@ -12,7 +12,7 @@ GROUPS = ("decoder", "encoder", "adapters")
 
 
 def depth_rates(encoder_rate):
-    """Rates for depth: the encoder is pretrained and moves slowly, the decoder ten times as fast.
+    """Rates for depth: the encoder is pretrained and slow, the decoder has ten times its rate.
 
     As in the paper, with 1e-5, and in Depth Anything, with 5e-6.
     """

@@ -62,7 +62,7 @@ def list_presets(task=None, commercial_ok=None):
     """
     tasks = sorted({read_preset(name)["task"] for name in preset_names()})
     if task is not None and task not in tasks:
-        raise ValueError(f"`task` has to be one of {', '.join(tasks)}; received {task!r}.")
+        raise ValueError(f"`task` must be one of {', '.join(tasks)}. Received: {task!r}.")
     presets = [read_preset(name) for name in preset_names(task)]
     if commercial_ok is not None:
         presets = [p for p in presets if (p["commercial_ok"] is True) == commercial_ok]
@@ -96,14 +96,14 @@ def _row(preset):
         preset["output"]["unit"] or "-",
         f"{size[0]} x {size[1]}" if size else "any",
         preset["weights_license"],
-        source_address(sources[0]) if sources else "embedded",
+        source_address(sources[0]) if sources else "bundled",
     )
 
 
 def _directory():
     """The folder of the JSON files: the checkout's, else the installed package's."""
     checkout = Path(__file__).resolve().parent.parent / "presets"
-    # A folder called "presets" beside an installed keras_dpt could be anybody's: look for ours.
+    # A folder called "presets" beside an installed keras_dpt could be another's: look for ours.
     if (checkout / "dpt_large.json").is_file():
         return checkout
     package = importlib.util.find_spec("keras_dpt_presets")

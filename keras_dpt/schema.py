@@ -134,7 +134,7 @@ class MapOf:
 class Record:
     """An object with known fields; others are not looked at.
 
-    Args: fields: schema by name. required: names that have to be there.
+    Args: fields: schema by name. required: names that must be there.
     """
 
     def __init__(self, fields=None, required=()):

@@ -191,7 +191,7 @@ def test_addresses():
 
 def test_tasks_are_known():
     assert {p["name"] for p in list_presets("segmentation")} >= {"dpt_large_ade20k"}
-    with pytest.raises(ValueError, match="depth, segmentation; received 'pose'"):
+    with pytest.raises(ValueError, match="depth, segmentation. Received: 'pose'"):
         list_presets("pose")
 
 

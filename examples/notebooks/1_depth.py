@@ -62,7 +62,7 @@ print("unit:", depth.unit)
 
 # %% [markdown]
 # The kind is **relative inverse depth**. Inverse: the *larger* a value, the *nearer* the pixel.
-# Relative: `a * value + b` is 1 / metres, for two numbers `a > 0` and `b` that nobody knows from
+# Relative: `a * value + b` is 1 / metres, for two numbers `a > 0` and `b` that are unknown from
 # the photo alone. A doll's house and a house look the same.
 #
 # So a value of 4 is not 4 metres, not 1/4 metre, and not twice as near as 2. What does hold is
@@ -78,9 +78,9 @@ except keras_dpt.DepthError as error:
     print(error)
 
 # %% [markdown]
-# ## Against the truth
+# ## Against the ground truth
 #
-# For this photo the truth is known: two cameras, 0.193 m apart, saw each point shifted by
+# For this photo the ground truth is known: two cameras, 0.193 m apart, saw each point shifted by
 # `disparity` pixels, and from this follows its distance. Undo the inverse and the two are on one
 # line, up to the errors of the network. The line is `1 / metres = a * value + b`.
 

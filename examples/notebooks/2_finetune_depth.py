@@ -13,7 +13,7 @@
 # photos in one folder, measured depth in another, a few minutes of training.
 #
 # Without a folder of yours, the notebook makes rooms with balls in them, whose depth is known
-# exactly. The embedded network has never seen anything like them.
+# exactly. The bundled network has never seen anything like them.
 
 # %%
 import os

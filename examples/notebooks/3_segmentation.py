@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Segmentation with classes of your own
 #
-# The embedded network tells 11 classes of street scenes apart. Here it learns others: the last
-# convolutions start anew, all other weights stay and are trained along.
+# The bundled network predicts 11 classes of street scenes. Here it is trained on others: only the
+# final layers are re-initialised, and all weights are trained.
 #
 # Without a folder of yours, the notebook makes collages of three photographs that scikit-image
 # ships, of brick, grass and gravel. Colour and light are drawn at random, so that only the
@@ -144,7 +144,7 @@ print("untrained:", {name: round(float(value), 3) for name, value in before.item
 history = model.fit(batches, epochs=EPOCHS, validation_data=val_batches, verbose=2).history
 
 # %% [markdown]
-# Mean IoU: for each class, the pixels that truth and prediction share, divided by those that
+# Mean IoU: for each class, the pixels that ground truth and prediction share, divided by those that
 # either has; then the average over the classes. 1 is perfect.
 
 # %%

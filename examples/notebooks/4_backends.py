@@ -101,7 +101,7 @@ results = {backend: run(backend, PRESET, f"on_{backend}", steps=2) for backend i
 #
 # ## Equal numbers
 #
-# Computers add in different orders, and 32-bit numbers hold some 7 digits. So equal means: the
+# Computers add in different orders, and 32-bit numbers hold about 7 digits. So equal means: the
 # difference is in the last digits. It is given as a share of the range of the values.
 
 # %%

@@ -14,8 +14,8 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 # Where the repository is published: badges and the installation point there. Change it here alone,
-# then `make notebooks`. GitHub allows no underscore in the name of an account, so that nobody can
-# own this one.
+# then `make notebooks`. GitHub allows no underscore in the name of an account, so that this one
+# is no one's.
 REPOSITORY = "set_account/keras_dpt"
 BRANCH = "main"
 

@@ -103,7 +103,7 @@ def _read(photo: Path) -> np.ndarray:
         )
     try:
         pixels = read_image(photo)
-    except ImageError as error:  # without the folder of the upload, which tells nobody anything
+    except ImageError as error:  # without the folder of the upload, which would not help
         raise ImageError(str(error).replace(f"{photo.parent}/", "")) from error
     return as_integers(pixels)
 
@@ -112,7 +112,8 @@ def _stretched(depth, near, far):
     """A relative map with its nearest and farthest 2 % at given metres."""
     if not (near and far and 0 < near < far):
         raise DepthError(
-            f"The nearest metres must be above 0 and below the farthest; got {near} and {far}."
+            "The nearest metres must be above 0 and below the farthest. Received: "
+            f"{near} and {far}."
         )
     order = np.argsort(depth.values, axis=None)
     points = []
@@ -151,7 +152,7 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
     Args:
         folder: for the results; somewhere below the system's folder of temporary files.
         presets: for each task, by name, what `from_preset` takes, the first one chosen. `None`
-            for all of `keras_dpt.list_presets()` whose weights are complete, embedded ones first.
+            for all of `keras_dpt.list_presets()` whose weights are complete, bundled ones first.
         turns: of the predictions.
 
     Raises: KerasDPTError: gradio or trimesh is not installed.
@@ -296,7 +297,7 @@ def serving(host="127.0.0.1", port=None, presets=None, open_browser=False, allow
 
 
 def _check_address(host, port):
-    """Raise KerasDPTError if nobody can listen there; Gradio would wait for ever."""
+    """Raise KerasDPTError if the address cannot be listened on; Gradio would wait for ever."""
     try:
         family, *_, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
         with socket.create_server(address[:2], family=family):

@@ -48,7 +48,7 @@ class Frame(NamedTuple):
 
 
 class Video:
-    """A video file whose frames are decoded while they are iterated over, each time anew.
+    """A video file whose frames are decoded while they are iterated over, each time again.
 
     Opening reads the file once, without decoding, so that damage and length are known before any
     work is done.
@@ -194,7 +194,9 @@ def video_writer(path: str | os.PathLike, rate: float):
     av = import_av()
     path = Path(path)
     if path.suffix.lower() != ".mp4":
-        raise VideoError(f"{path}: videos are written as .mp4; got {path.suffix or 'nothing'!r}.")
+        raise VideoError(
+            f"{path}: videos are written as .mp4. Received: {path.suffix or 'nothing'!r}."
+        )
     try:
         with written_whole(path, VideoError) as file, av.open(file, "w", format="mp4") as container:
             writer = _Writer(av, container, rate)
@@ -275,7 +277,7 @@ def predict_frames(
             f"frame; this one gives {model.kind}."
         )
     if batch_size < 1:
-        raise VideoError(f"batch_size must be at least 1; got {batch_size}.")
+        raise VideoError(f"batch_size must be at least 1. Received: {batch_size}.")
     frames = iter(frames)
     while batch := list(islice(frames, batch_size)):
         depths = model.predict_images([frame.pixels for frame in batch], batch_size)
@@ -286,7 +288,7 @@ def predict_frames(
 class TemporalAlignment:
     """Post-processing against flicker: fit each relative map to the one before.
 
-    Scale and shift of a relative map are free, and the network chooses them anew for each frame.
+    Scale and shift of a relative map are free, and the network chooses them again for each frame.
     This chooses them such that the map is closest, by least squares over the picture, to the
     previous aligned one. Nothing is smoothed: a map stays a scaled and shifted map of its frame,
     and errors that are not of this form remain.
@@ -294,7 +296,7 @@ class TemporalAlignment:
     A chain of least-squares fits forgets contrast, as what moved or is noise makes each slope a
     little too small. So each frame also goes `leak` of the way back to the network's own scale and
     shift. Where the fit explains less than `min_fit` of the previous map's variance, there was a
-    cut, and the chain starts anew.
+    cut, and the chain starts again.
 
     Measured with `dpt_mini_nyuv2` on three rooms (`benchmarks/temporal_alignment.py`): the mean
     change from frame to frame falls by 13 to 69 % under flickering light and by 11 to 26 % on pans.
@@ -303,7 +305,7 @@ class TemporalAlignment:
 
     Args:
         leak: from 0 (never back) to 1 (no alignment). With 0.1, a jump of the network's scale
-            spreads over some 10 frames.
+            spreads over about 10 frames.
         min_fit: share of the variance, from 0 to 1. Neighbouring frames of those pans had 0.995 and
             more, different rooms 0.32 in the median and in 1 % of the cases more than 0.8.
 
@@ -312,7 +314,9 @@ class TemporalAlignment:
 
     def __init__(self, leak: float = 0.1, min_fit: float = 0.8):
         if not (0 <= leak <= 1 and 0 <= min_fit <= 1):
-            raise VideoError(f"leak and min_fit must be from 0 to 1; got {leak} and {min_fit}.")
+            raise VideoError(
+                f"leak and min_fit must be from 0 to 1. Received: {leak} and {min_fit}."
+            )
         self.leak, self.min_fit = leak, min_fit
         self._previous = None
 
@@ -351,7 +355,7 @@ class RunningRange:
 
     def __init__(self, rate: float = 0.05):
         if not 0 <= rate <= 1:
-            raise VideoError(f"rate must be from 0 (the first frame's) to 1; got {rate}.")
+            raise VideoError(f"rate must be from 0 (the first frame's) to 1. Received: {rate}.")
         self.rate = rate
         self._ends = None
 

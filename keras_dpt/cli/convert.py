@@ -10,7 +10,9 @@ def add_parser(commands, common):
     )
     parser.add_argument("source", help=".pt or .safetensors file, directory, hf:// or preset name")
     parser.add_argument("output", type=Path, metavar="OUT", help="new directory")
-    parser.add_argument("--preset", metavar="NAME", help="settles what the tensors cannot tell")
+    parser.add_argument(
+        "--preset", metavar="NAME", help="for settings that tensors do not determine"
+    )
     parser.set_defaults(run=_run)
 
 

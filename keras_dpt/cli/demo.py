@@ -17,7 +17,7 @@ def add_parser(commands, common):
     )
     parser.add_argument(
         "--preset",
-        help="offer this one alone: name, file or directory (default: all that have a name)",
+        help="offer only this one: name, file or directory (default: all that have a name)",
     )
     parser.add_argument(
         "--host",
@@ -49,7 +49,7 @@ def _run(args):
     if not _is_loopback(args.host):
         print(
             f"keras-dpt: warning: whoever can reach {args.host} can use this page and this "
-            "machine's memory and processor; there is no password.",
+            "machine's memory and CPU; there is no password.",
             file=sys.stderr,
         )
     try:

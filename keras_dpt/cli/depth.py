@@ -27,7 +27,7 @@ def add_parser(commands, common):
         "--sliding-window",
         type=int,
         metavar="PIXELS",
-        help="look at windows of this side, too: detail and bounded memory for large photos",
+        help="also predict windows of this side: adds detail to large images",
     )
     video.add_arguments(parser)
     parser.set_defaults(run=_run)

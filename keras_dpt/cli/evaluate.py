@@ -33,7 +33,7 @@ def add_parser(commands, common):
         help="measure although number or size of images do not fit the protocol; the result says "
         "so and does not bear its name",
     )
-    parser.add_argument("--fresh", action="store_true", help="do not go on with an earlier run")
+    parser.add_argument("--fresh", action="store_true", help="do not continue an interrupted run")
     parser.add_argument("--no-report", action="store_true", help="write no .html")
     parser.set_defaults(run=_evaluate)
 
@@ -60,7 +60,7 @@ def add_model_arguments(parser):
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="show the network images of about this size (default: the preset's)",
+        help="resize images to about this size (default: the preset's)",
     )
     parser.add_argument("--dtype", help="policy of all layers, such as mixed_bfloat16")
 

@@ -14,7 +14,7 @@ def add_parser(commands, common):
         parents=[common],
         help="write a network for ONNX Runtime, TensorFlow, LiteRT or OpenVINO",
         description="Write a network for another runtime, check it there against Keras, and "
-        "describe input and output in a JSON file beside it.",
+        "describe input and output in a JSON file next to it.",
     )
     parser.add_argument(
         "--preset", default="dpt_mini_nyuv2", help="name, file or directory (default: %(default)s)"

@@ -27,7 +27,7 @@ def add_arguments(parser, default_preset):
         type=int,
         default=4,
         metavar="N",
-        help="the most photos that go through the network at once (default: %(default)s)",
+        help="the most images in a batch (default: %(default)s)",
     )
 
 

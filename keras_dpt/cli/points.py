@@ -8,7 +8,7 @@ def add_parser(commands, common):
     parser = commands.add_parser(
         "points",
         parents=[common],
-        help="put a photo's pixels into space",
+        help="turn a photo into a coloured point cloud",
         description="Put a photo's pixels into space: estimates depth, or reads it, and writes "
         "coloured points. The camera's field of view is taken from the photo's EXIF unless given.",
     )
@@ -130,7 +130,7 @@ def _check_known(known, height, width):
             )
     check_metres([metres for _, _, metres in known], name="--known")
     if len(known) == 1:
-        raise DepthError("Two --known or more are needed, at different depths; got one.")
+        raise DepthError("Two --known or more are needed, at different depths. Received: one.")
 
 
 def _depth(args):

@@ -3,8 +3,8 @@
 
 def add_parser(commands, common):
     """Add the subcommand to the parser."""
-    parser = commands.add_parser("presets", parents=[common], help="list what can be loaded")
-    parser.add_argument("--task", help='of one task only, such as "depth"')
+    parser = commands.add_parser("presets", parents=[common], help="list the presets")
+    parser.add_argument("--task", help='presets of one task only, such as "depth"')
     parser.set_defaults(run=_run)
 
 

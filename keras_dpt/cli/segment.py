@@ -15,19 +15,19 @@ def add_parser(commands, common):
         nargs="+",
         choices=FORMATS,
         default=["png", "overlay"],
-        help="png: class ids seen through a palette, names inside; overlay: the photo with colours "
+        help="png: indexed PNG of class ids, with class names; overlay: the photo with colours "
         "and legend; color: colours alone; npy: class ids (default: png overlay)",
     )
     parser.add_argument(
         "--multi-scale",
         action="store_true",
-        help="look at each photo in six sizes and mirrored, as for the paper's numbers",
+        help="average over six scales and horizontal flips, as in the paper",
     )
     parser.add_argument(
         "--sliding-window",
         type=int,
         metavar="PIXELS",
-        help="label windows of this side one by one: detail and bounded memory for large photos",
+        help="predict windows of this side: adds detail to large images and bounds memory",
     )
     parser.set_defaults(run=_run)
 

@@ -14,12 +14,12 @@ def add_arguments(parser):
     """Add the arguments that are for videos alone."""
     group = parser.add_argument_group(
         "videos",
-        "Named one by one or by a pattern; folders are searched for pictures only. Each gives a "
+        "Named one by one or by a pattern; folders are searched for images only. Each gives a "
         "coloured video, NAME_color.mp4, and with --format png, npy or pfm a folder NAME_depth of "
         "one file per frame. The range of the colours follows the frames slowly.",
     )
     group.add_argument(
-        "--side-by-side", action="store_true", help="the frames on the left of their depth"
+        "--side-by-side", action="store_true", help="show each frame to the left of its depth"
     )
     group.add_argument(
         "--align",
@@ -32,7 +32,7 @@ def add_arguments(parser):
         type=int,
         default=MAX_FRAMES,
         metavar="N",
-        help="refuse longer videos, before any work (default: %(default)s)",
+        help="reject longer videos before any work (default: %(default)s)",
     )
 
 

@@ -32,7 +32,7 @@ class Batches(keras.utils.PyDataset):
     Args:
         sources: a `Source` or a list of them.
         size: `(height, width)` of the batches; the paper's are 384 x 384 for depth and 480 x 480
-            for classes. `model.preprocessor.image_size` has to be the same.
+            for classes. `model.preprocessor.image_size` must be the same.
         batch_size: samples in a batch.
         target: "inverse_depth": 1 / metres of metric sources, disparity as it is of others.
             "depth": metres. "labels": class ids. Or that of another `TargetKind`.
@@ -163,7 +163,7 @@ class Batches(keras.utils.PyDataset):
 
     def _steps(self, wanted: int | None) -> int:
         if wanted is not None and wanted < 1:
-            raise DataError(f"steps_per_epoch must be at least 1; got {wanted}.")
+            raise DataError(f"steps_per_epoch must be at least 1. Received: {wanted}.")
         samples = sum(map(len, self.sources))
         if self.shuffle:  # whole batches: the rest of an epoch is not lost but begins the next
             return wanted or max(1, samples // self.batch_size)
@@ -191,7 +191,7 @@ class Batches(keras.utils.PyDataset):
         return image, self._makers[source.kind](target, valid), valid
 
     def _drawn(self, count: int) -> tuple[Source, int]:
-        """Of each round over the sources every one gives a sample, in an order drawn anew."""
+        """Of each round over the sources every one gives a sample, in an order drawn again."""
         lap, place = divmod(count, len(self.sources))
         rng = np.random.default_rng((self.seed, _MIX, lap))
         number = int(rng.permutation(len(self.sources))[place])
@@ -247,9 +247,9 @@ class Batches(keras.utils.PyDataset):
                     "training must have the same class_names."
                 )
         if len(self.size) != 2 or min(self.size) < 1:
-            raise DataError(f"size must be (height, width); got {self.size}.")
+            raise DataError(f"size must be (height, width). Received: {self.size}.")
         if self.on_error not in ("raise", "skip"):
-            raise DataError(f'on_error must be "raise" or "skip"; got {self.on_error!r}.')
+            raise DataError(f'on_error must be "raise" or "skip". Received: {self.on_error!r}.')
         part, parts = self.shard
         if self.batch_size < 1 or not 0 <= part < parts or self.batch_size % parts:
             raise DataError(

@@ -210,7 +210,7 @@ class Labels(TargetKind):
 
     def known(self, values, source):
         if values.dtype.kind not in "iu":
-            raise DataError(f"class ids must be whole numbers; got {values.dtype}.")
+            raise DataError(f"class ids must be whole numbers. Received: {values.dtype}.")
         count, ignore_index = len(source.class_names), source.ignore_index
         valid = values != ignore_index
         wrong = valid & ((values < 0) | (values >= count))
@@ -233,7 +233,7 @@ class Labels(TargetKind):
 def kind_named(name):
     """The `TargetKind` of sources. Raises DataError: there is none of this name."""
     if name not in KINDS:
-        raise DataError(f"kind must be one of {', '.join(map(repr, KINDS))}; got {name!r}.")
+        raise DataError(f"kind must be one of {', '.join(map(repr, KINDS))}. Received: {name!r}.")
     return KINDS[name]
 
 
@@ -241,7 +241,7 @@ def target_named(name):
     """The `TargetKind` of batches. Raises DataError: there is none of this name."""
     targets = {kind.target: kind for kind in KINDS.values()}
     if name not in targets:
-        raise DataError(f"target must be one of {', '.join(targets)}; got {name!r}.")
+        raise DataError(f"target must be one of {', '.join(targets)}. Received: {name!r}.")
     return targets[name]
 
 

@@ -28,7 +28,8 @@ def named(text: str, split: str) -> Source:
     names = [name for name, reader in READERS.items() if not KINDS.keys().isdisjoint(reader.kinds)]
     if not (colon and folder) or name not in names:
         raise DataError(
-            f"A data set is NAME:FOLDER with one of the names {', '.join(names)}; got {text!r}. "
+            f"A data set is NAME:FOLDER with one of the names {', '.join(names)}. Received: "
+            f"{text!r}. "
             "Data of your own: keras_dpt.datasets.folder."
         )
     return READERS[name].open(folder, split)

@@ -48,7 +48,7 @@ def nyuv2(folder: str | os.PathLike, split: str, target: str = "depth") -> Sourc
     Source: Silberman et al. 2012, "Indoor Segmentation and Support Inference from RGBD Images".
     """
     if target not in ("depth", "labels"):
-        raise DataError(f'target must be "depth" or "labels"; got {target!r}.')
+        raise DataError(f'target must be "depth" or "labels". Received: {target!r}.')
     name, root = f"nyuv2/{split}", Path(folder)
     if root.suffix == ".mat":
         if target != "depth":
@@ -84,7 +84,7 @@ def _files(name, path: Path, targets: str, kind: str, unit=None, **options) -> S
 
 def _from_mat(name: str, path: Path, split: str) -> Source:
     if split not in _SPLITS:
-        raise DataError(f'The .mat file has the splits "train" and "test"; got {split!r}.')
+        raise DataError(f'The .mat file has the splits "train" and "test". Received: {split!r}.')
     beside = path.with_name("splits.mat")
     for file in (path, beside):
         if not file.is_file():

@@ -26,7 +26,7 @@ def scale_of(unit: str | float) -> float:
         return float(unit)
     raise DataError(
         'unit must be "m", "mm" or a number above 0, metres per stored number (1 / 256 for '
-        f"KITTI's files); got {unit!r}."
+        f"KITTI's files). Received: {unit!r}."
     )
 
 
@@ -78,7 +78,7 @@ def _read(path: Path, suffixes: tuple[str, ...], what: str) -> np.ndarray:
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim != 2 or values.size == 0:
-        raise DataError(f"{path}: {what} must be (H, W) and not empty; got {values.shape}.")
+        raise DataError(f"{path}: {what} must be (H, W) and not empty. Received: {values.shape}.")
     return values
 
 

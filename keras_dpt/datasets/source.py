@@ -69,11 +69,11 @@ class Source:
             raise DataError(f"{name}: there are no samples.")
         if self._kind.has_classes != (class_names is not None):
             raise DataError(
-                f'{name}: class_names are needed for kind "labels" and mean nothing otherwise; got '
-                f"kind {kind!r} and class_names {class_names!r}."
+                f'{name}: class_names are required for kind "labels" and must be None otherwise. '
+                f"Received: kind {kind!r} and class_names {class_names!r}."
             )
         if sparse and not self._kind.is_metric:
-            raise DataError(f"{name}: only metric depth can be sparse; got kind {kind!r}.")
+            raise DataError(f"{name}: only metric depth can be sparse. Received: kind {kind!r}.")
         if class_names is not None:
             class_names = check_class_names(class_names)
             check_ignore_index(ignore_index, len(class_names))
@@ -171,7 +171,7 @@ def _of_equal_size(
 ) -> tuple[np.ndarray, np.ndarray]:
     image, target = np.asarray(image), np.asarray(target)
     if image.ndim != 3 or image.shape[-1] != 3:
-        raise DataError(f"an image must be (H, W, 3); got {image.shape}.")
+        raise DataError(f"an image must be (H, W, 3). Received: {image.shape}.")
     if channels is not None and target.shape[2:] != (channels,):
         raise DataError(f"the target must be (H, W, {channels}). Received: {target.shape}.")
     if target.shape[: 2 if channels else None] != image.shape[:2]:

@@ -26,7 +26,7 @@ def tfds(
 ) -> Source:
     """A data set of tensorflow-datasets, such as `tfds("nyu_depth_v2", "train")`.
 
-    Nothing is downloaded: the data have to be prepared, in a format of random access. TensorFlow
+    Nothing is downloaded: the data must be prepared, in a format of random access. TensorFlow
     itself is not imported to read them. Once, with network:
 
     ```sh

@@ -29,7 +29,7 @@ class ViTEncoder(Encoder):
         layer_norm_epsilon: added to variances; 1e-6 in timm and the original.
         distilled: whether there is a distillation token, as in a distilled DeiT. It takes part in
             attention only: the readout uses the class token.
-        image_shape: `(height, width, 3)`; `None` where any size shall do.
+        image_shape: `(height, width, 3)`; `None` where any size is allowed.
         dtype: dtype or dtype policy of all layers.
 
     Inputs: `(B, H, W, 3)` float in [-1, 1], sides multiples of `patch_size`.
@@ -147,7 +147,7 @@ def check_out_indices(out_indices, count, num_layers):
     if len(indices) != count or not in_range or indices != sorted(set(indices)):
         raise ValueError(
             f"`out_indices` has to name {count} of the blocks 0 to {num_layers - 1} in ascending "
-            f"order; received {tuple(out_indices)}."
+            f"order. Received: {tuple(out_indices)}."
         )
 
 
@@ -155,6 +155,6 @@ def check_out_stages(out_stages):
     """Raise a ValueError unless these are the first of the maps at strides 4, 8 and 16."""
     if list(out_stages) != list(range(len(out_stages)))[:3]:
         raise ValueError(
-            "`out_stages` has to be (), (0,), (0, 1) or (0, 1, 2): the finest maps come from the "
-            f"first stages; received {tuple(out_stages)}."
+            "`out_stages` must be (), (0,), (0, 1) or (0, 1, 2): the finest maps come from the "
+            f"first stages. Received: {tuple(out_stages)}."
         )

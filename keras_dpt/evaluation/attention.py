@@ -57,7 +57,7 @@ def attention_maps(model, image, points=CORNERS, blocks=None) -> list[AttentionM
     """
     points = tuple((float(row), float(column)) for row, column in points)
     if not all(0 <= x <= 1 for point in points for x in point):
-        raise EvaluationError(f"points are (row, column) from 0 to 1; received {points}.")
+        raise EvaluationError(f"points are (row, column) from 0 to 1. Received: {points}.")
     encoder = model.backbone.image_encoder
     layers = encoder.attention_blocks()
     if not layers:

@@ -7,7 +7,8 @@ def eigen_nyu(height, width):
     """The part of a 480 x 640 Kinect image that Eigen et al. 2014 measure on NYU Depth V2."""
     if (height, width) != (480, 640):
         raise EvaluationError(
-            f"NYU's Eigen crop is rows 45:471, columns 41:601 of 480 x 640; got {height} x {width}."
+            "NYU's Eigen crop is rows 45:471, columns 41:601 of 480 x 640. Received: "
+            f"{height} x {width}."
         )
     return slice(45, 471), slice(41, 601)
 
@@ -25,7 +26,9 @@ def eigen_kitti(height, width):
 def kitti_benchmark(height, width):
     """The lowest 352 rows and middle 1216 columns, the size of the KITTI benchmark's images."""
     if height < 352 or width < 1216:
-        raise EvaluationError(f"A crop to 352 x 1216 needs a KITTI image; got {height} x {width}.")
+        raise EvaluationError(
+            f"A crop to 352 x 1216 needs a KITTI image. Received: {height} x {width}."
+        )
     left = (width - 1216) // 2
     return slice(height - 352, height), slice(left, left + 1216)
 

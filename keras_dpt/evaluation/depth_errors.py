@@ -27,7 +27,7 @@ class Alignment:
 
 
 def align(prediction, truth, method):
-    """Bring a prediction onto the truth of one image.
+    """Bring a prediction onto the ground truth of one image.
 
     A constant prediction has no scale to fit. It becomes the mean of the truth, the least-squares
     answer to knowing nothing; the result says so.
@@ -44,7 +44,7 @@ def align(prediction, truth, method):
         section 4.2, for the medians.
     """
     if method not in ALIGNMENTS:
-        raise DepthError(f"method must be one of {', '.join(ALIGNMENTS)}; got {method!r}.")
+        raise DepthError(f"method must be one of {', '.join(ALIGNMENTS)}. Received: {method!r}.")
     if method == "none":
         return Alignment()
     prediction, truth = np.asarray(prediction, "float64"), np.asarray(truth, "float64")
@@ -62,7 +62,7 @@ def align(prediction, truth, method):
 def depth_errors(prediction, truth):
     """Every depth metric of one image.
 
-    With p the prediction, t the truth and g = ln p - ln t, over all values given:
+    With p the prediction, t the ground truth and g = ln p - ln t, over all values given:
 
     | name                      | formula                                                     |
     |---------------------------|-------------------------------------------------------------|
@@ -86,7 +86,7 @@ def depth_errors(prediction, truth):
     """
     p, t = _checked(prediction, truth)
     if not (p.min() > 0 and t.min() > 0):  # also NaN
-        raise DepthError("Depths have to be above 0 here. Clip predictions, leave out other truth.")
+        raise DepthError("Depths must be above 0 here. Clip predictions; mask other targets.")
     difference, log_ratio = p - t, np.log(p) - np.log(t)
     ratio = np.maximum(p / t, t / p)
     errors = {
@@ -148,7 +148,7 @@ def whdr(prediction, pairs, tolerance=0.0):
     """
     prediction, pairs = np.asarray(prediction, "float64"), np.asarray(pairs)
     if pairs.ndim != 2 or pairs.shape[1] != 5 or not len(pairs):
-        raise DepthError(f"pairs must be (N, 5), at least one; got {pairs.shape}.")
+        raise DepthError(f"pairs must be (N, 5), at least one. Received: {pairs.shape}.")
     rows, columns, relation = pairs[:, [0, 2]], pairs[:, [1, 3]], pairs[:, 4]
     if not np.isin(relation, (-1, 0, 1)).all():
         raise DepthError("The relation of a pair is +1 (A nearer), -1 (B nearer) or 0.")
@@ -163,5 +163,5 @@ def whdr(prediction, pairs, tolerance=0.0):
 def _checked(prediction, truth):
     p, t = np.asarray(prediction, "float64"), np.asarray(truth, "float64")
     if p.shape != t.shape or p.size == 0:
-        raise DepthError(f"Prediction {p.shape} and truth {t.shape} have to match, not empty.")
+        raise DepthError(f"Prediction {p.shape} and target {t.shape} must match, and not be empty.")
     return p, t

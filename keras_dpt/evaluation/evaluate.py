@@ -134,7 +134,7 @@ def _chosen(total, limit):
     if limit is None or limit >= total:
         return range(total)
     if limit < 1:
-        raise EvaluationError(f"limit has to be at least 1; received {limit}.")
+        raise EvaluationError(f"limit must be at least 1. Received: {limit}.")
     return [i * total // limit for i in range(limit)]
 
 

@@ -55,7 +55,7 @@ class Journal:
                 )
             lines, size = self._complete_lines()
             if lines and lines[0] != {"fingerprint": fingerprint}:
-                raise EvaluationError(f"{self.path} is damaged in line 1. Remove it to start anew.")
+                raise EvaluationError(f"{self.path} is damaged in line 1: remove it to restart.")
             self._shorten(size)  # takes away a line that was cut off
             if not lines:
                 self._write(self._header)

@@ -18,7 +18,7 @@ class Measured:
 
     Attributes:
         status: "counted"; or "no_truth", too little is known of the image to measure it.
-        pixels: how many pixels were measured (point pairs, if the truth is ordinal).
+        pixels: how many pixels were measured (point pairs, if the ground truth is ordinal).
         values: the metrics, dict of float; empty if not counted.
         classes: of labels: `{class: (hits, labelled, predicted)}` in pixels, classes without any
             left out.

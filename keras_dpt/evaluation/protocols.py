@@ -71,7 +71,7 @@ class Protocol:
         alignment: "none"; "least_squares", scale and shift in inverse depth; "median_scale", a
             factor on metres. Fitted for each image, over the pixels that are measured.
         space: "depth" or, for `relative_inverse_depth`, "disparity": where errors are measured.
-        prediction_size: "truth": predictions are resized to the size of the truth.
+        prediction_size: "truth": predictions are resized to the size of the ground truth.
         averaging: "image": the mean of the images' values; "pixel": over all pixels at once.
         scales, flip: of segmentation: sizes in which each image is looked at, and in the mirror.
         num_classes: classes of labels.
@@ -115,7 +115,7 @@ class Protocol:
         }.items():
             if getattr(self, name) not in known:
                 raise EvaluationError(
-                    f"{name} has to be one of {', '.join(known)}; got {getattr(self, name)!r}."
+                    f"{name} must be one of {', '.join(known)}. Received: {getattr(self, name)!r}."
                 )
         unknown = set(self.metrics) - set(METRICS)
         if unknown or not self.metrics:
@@ -362,7 +362,7 @@ _ALL = (
         counts=(163,),
         sizes=((360, 360), (480, 480)),
         num_classes=11,
-        reference="keras_dpt, for its embedded segmentation preset",
+        reference="keras_dpt, for its bundled segmentation preset",
     ),
     Protocol(
         "nyuv2_val",
@@ -375,7 +375,7 @@ _ALL = (
         sizes=((240, 240), (320, 320)),
         max_depth=10.0,
         alignment="least_squares",
-        reference="keras_dpt, for its embedded depth preset",
+        reference="keras_dpt, for its bundled depth preset",
     ),
     Protocol(
         "nyuv2_val_metric",
@@ -387,7 +387,7 @@ _ALL = (
         counts=(329,),
         sizes=((240, 240), (320, 320)),
         max_depth=10.0,
-        reference="keras_dpt, for its embedded depth preset",
+        reference="keras_dpt, for its bundled depth preset",
     ),
     Protocol(
         "depth_misc",

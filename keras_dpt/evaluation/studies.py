@@ -115,7 +115,7 @@ def readout_variants(preset: dict) -> dict[str, dict]:
 
 
 def taps_variants(preset: dict) -> dict[str, dict]:
-    """Presets whose decoder listens to other blocks, as in Table 6, by name.
+    """Presets whose decoder uses other blocks, as in Table 6, by name.
 
     Blocks only, evenly spread or the last ones; for encoders with convolutional stages also the
     paper's choice of two stages and two blocks.
@@ -202,7 +202,7 @@ def training_study(
     Raises: EvaluationError: (a ValueError) an unknown study; what `evaluate` raises.
     """
     if name not in VARIANTS:
-        raise EvaluationError(f"There are studies of {', '.join(VARIANTS)}; received {name!r}.")
+        raise EvaluationError(f"There are studies of {', '.join(VARIANTS)}. Received: {name!r}.")
     protocol = get_protocol(protocol)
     make_variants, reference = VARIANTS[name]
     preset = presets.read_preset(preset) if isinstance(preset, str) else preset

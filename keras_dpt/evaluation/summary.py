@@ -33,7 +33,7 @@ def summarize(protocol: Protocol, records: list[dict]) -> dict:
         raise EvaluationError(
             f"{protocol.name}: none of the {len(records)} images could be measured: no truth "
             f"inside crop and depth range ({protocol.min_depth} to {protocol.max_depth} m). Check "
-            "the unit of the truth."
+            "the unit of the ground truth."
         )
     excluded = {}
     for record in records:

@@ -17,7 +17,7 @@ def rows_of(evaluation: Evaluation) -> list[tuple[str, int, dict]]:
 
 
 def text_table(evaluation: Evaluation) -> str:
-    """The metrics of one evaluation for a terminal, with what has to be known beside them."""
+    """The metrics of one evaluation for a terminal, with what must be known beside them."""
     names = evaluation.protocol.metrics
     header = ("", "images", *(METRICS[name][0] for name in names))
     rows = [

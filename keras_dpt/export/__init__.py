@@ -1,7 +1,7 @@
 """Networks as files for other runtimes, checked in that runtime before they appear.
 
-What a file needs and gives stands in a JSON file beside it, so that it can be run without this
-package.
+A JSON file next to each describes what the file takes and returns, so that it can be run without
+this package.
 """
 
 from keras_dpt.export.exporter import export_model

@@ -122,10 +122,10 @@ def _value_range(converter):
 
 
 def _runtime(form):
-    """What runs the file, and what has to be said to it."""
+    """What runs the file, and what must be said to it."""
     runtime = {"package": form.distribution, "checked_with": version(form.distribution)}
     if form.name == "openvino":
-        note = "Without this, OpenVINO computes in bfloat16 where the processor can."
+        note = "Without this, OpenVINO computes in bfloat16 where the CPU can."
         runtime |= {"options": OPENVINO_FLOAT32, "note": note}
     if form.name == "litert":
         note = "Make a new interpreter for each input shape: one whose input grew can be wrong."

@@ -21,10 +21,11 @@ def export_model(
 ):
     """Write a network for another runtime, and check it there against Keras.
 
-    The file takes images that are resized and normalised already; how, and what comes out, stands
-    in a JSON file beside it, `path` with `.json` added. Before either appears, the file runs in its
-    runtime beside Keras: at its size, or at two if sizes are free, in batches of 1 and 2 if these
-    are free. If it differs, nothing is left behind. What was at `path` is replaced.
+    The file takes images that are already resized and normalised; a JSON file next to it, `path`
+    with `.json` added, describes how, and what comes out. Before either appears, the file runs in
+    its runtime and is compared with Keras: at its size, or at two if sizes are free, in batches of
+    1 and 2 if these are free. If it differs, nothing is left behind. What was at `path` is
+    replaced.
 
     Args:
         model: a `DPTDepth` or `DPTSegmentation` of float32.
@@ -32,8 +33,8 @@ def export_model(
             as `.bin`), or a folder ("tf_saved_model").
         format: "onnx", "tf_saved_model", "litert" or "openvino".
         image_size: `(height, width)`, multiples of the model's `size_multiple`, that the file
-            shall be fixed to. `None` leaves them free: it then takes any such multiples.
-        batch_size: number of images that the file shall be fixed to; `None` leaves it free.
+            is fixed to. `None` leaves them free: it then takes any such multiples.
+        batch_size: number of images that the file is fixed to; `None` leaves it free.
         tolerance: the largest difference to accept, as a share of the range of Keras's output.
         origin: dict about the weights, such as preset and licence, for the JSON file.
 
@@ -77,7 +78,9 @@ def check_request(path, format, image_size=None, batch_size=None, multiple=None)
         if multiple is not None:
             _check_sides(image_size, multiple)
     if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
-        raise ExportError(f"`batch_size` has to be a number from 1, or None; got {batch_size!r}.")
+        raise ExportError(
+            f"`batch_size` must be a number from 1, or None. Received: {batch_size!r}."
+        )
     needed = (form.runtime, *PAIRS[backend, form.name].packages)
     check_packages(needed, f"Export to {form.name} on {backend}")
     return form

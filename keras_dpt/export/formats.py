@@ -77,7 +77,7 @@ REASONS = {
 def find_format(name):
     """The `Format` called `name`. Raises ExportError: there is none."""
     if name not in FORMATS:
-        raise ExportError(f"`format` has to be one of {', '.join(FORMATS)}; received {name!r}.")
+        raise ExportError(f"`format` must be one of {', '.join(FORMATS)}. Received: {name!r}.")
     return FORMATS[name]
 
 
@@ -102,7 +102,7 @@ def check_pair(backend, form, dynamic):
     Args:
         backend: "tensorflow", "jax" or "torch".
         form: a `Format`.
-        dynamic: whether height and width of images shall stay free.
+        dynamic: whether height and width of images stay free.
     """
     pair = PAIRS.get((backend, form.name))
     if pair is not None and (pair.dynamic or not dynamic):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from keras_dpt.export.formats import check_packages, find_format
 
-# OpenVINO computes in bfloat16 wherever the processor can, unless told.
+# OpenVINO computes in bfloat16 wherever the CPU can, unless told.
 OPENVINO_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
@@ -17,7 +17,7 @@ def load_exported(path, format, threads=None, options=None):
         format: "onnx", "tf_saved_model", "litert" or "openvino".
         threads: how many the runtime may use; `None` leaves that to it. TensorFlow follows its own
             settings.
-        options: of OpenVINO, for its processor plugin; by default it computes in float32.
+        options: of OpenVINO, for its CPU plugin; by default it computes in float32.
 
     Returns: function of images `(B, H, W, 3)` float32 that returns the network's output, both NumPy
         arrays.

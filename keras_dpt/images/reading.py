@@ -83,7 +83,7 @@ def read_image(source: "str | os.PathLike | Image.Image | np.ndarray") -> np.nda
 
     Raises:
         ImageError: missing, empty, damaged or unknown file; more pixels than twice
-            `PIL.Image.MAX_IMAGE_PIXELS` (some 179 million); an array of another shape, dtype or
+            `PIL.Image.MAX_IMAGE_PIXELS` (about 179 million); an array of another shape, dtype or
             range, or with values that are masked or not finite. The message names the source.
     """
     if isinstance(source, (str, os.PathLike)):

@@ -51,11 +51,15 @@ def resize(image: np.ndarray, size: tuple[int, int], method: str = "bicubic") ->
     image = np.asarray(image)
     height, width = (int(side) for side in size)
     if method not in RESIZE_METHODS:
-        raise ValueError(f"method must be one of {', '.join(RESIZE_METHODS)}; got {method!r}.")
+        raise ValueError(
+            f"method must be one of {', '.join(RESIZE_METHODS)}. Received: {method!r}."
+        )
     if image.ndim not in (2, 3) or image.size == 0:
-        raise ValueError(f"image must be (H, W) or (H, W, C) and not empty; got {image.shape}.")
+        raise ValueError(
+            f"image must be (H, W) or (H, W, C) and not empty. Received: {image.shape}."
+        )
     if height < 1 or width < 1:
-        raise ValueError(f"size must be (height, width), both at least 1; got {size}.")
+        raise ValueError(f"size must be (height, width), both at least 1. Received: {size}.")
 
     if method == "nearest":
         rows, columns = (

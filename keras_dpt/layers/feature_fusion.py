@@ -110,7 +110,7 @@ class FeatureFusion(keras.layers.Layer):
     Inputs:
         x: result of the deeper level, `(B, h, w, channels)` float; at the deepest level its map.
         skip: this level's map, of the same shape unless `stretch_skip`; only with `has_skip`.
-        size_like: any map of the size that the result shall have; without it the size doubles.
+        size_like: any map of the size that the result should have; without it the size doubles.
     Returns: `(B, h', w', out_channels)`.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), Figure 1 right; isl-org/DPT
         `FeatureFusionBlock_custom`.

@@ -31,7 +31,7 @@ class DepthHead(keras.layers.Layer):
 
     Inputs:
         x: `(B, h, w, C)` float.
-        size_like: images or maps `(B, H, W, _)` of the size that the result shall have; without
+        size_like: images or maps `(B, H, W, _)` of the size that the result should have; without
             them the size doubles.
     Returns: `(B, H, W, 1)` float32, >= 0 with "relu", whatever the dtype policy: inverse depths
         reach thousands, where half precision has steps of 2 and more.
@@ -142,7 +142,7 @@ class SegmentationHead(keras.layers.Layer):
 
     Inputs:
         x: `(B, h, w, channels)` float.
-        size_like: images or maps `(B, H, W, _)` of the size that the result shall have, in place
+        size_like: images or maps `(B, H, W, _)` of the size that the result should have, in place
             of `factor`.
     Returns: logits `(B, H, W, num_classes)` float32, whatever the dtype policy.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), supplement, "semantic segmentation head";

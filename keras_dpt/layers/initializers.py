@@ -1,4 +1,4 @@
-"""How fresh weights start. They are drawn by NumPy: JAX would compile each shape's draw anew."""
+"""How fresh weights start. They are drawn by NumPy: JAX would compile each shape's draw again."""
 
 import math
 

@@ -21,7 +21,7 @@ class Conv2D(keras.layers.Conv2D):
     memory format "channels last"; Keras copies input and kernel there and back, which takes as long
     as a fifth of DPT's convolutions.
 
-    On processors, JAX takes 1x1 convolutions as products of matrices, and training may go the way
+    On CPUs, JAX takes 1x1 convolutions as products of matrices, and training may go the way
     of `keras_dpt.ops.convolution.convolve_to_learn`.
 
     Args, inputs and returns: as in `keras.layers.Conv2D`, with `data_format="channels_last"`.
@@ -85,7 +85,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D`: on JAX as a sum of shifted maps, on PyTorch without copies.
 
-    XLA's processor code for a convolution in as many groups as channels takes 5 to 50 times as
+    XLA's CPU code for a convolution in as many groups as channels takes 5 to 50 times as
     long as the sum, which it fuses into one pass.
 
     Args, inputs and returns: as in `keras.layers.DepthwiseConv2D`, with `depth_multiplier=1`,
@@ -129,8 +129,8 @@ class Dense(keras.layers.Dense):
     """`keras.layers.Dense` as the product of two matrices, whatever the rank of its input.
 
     TensorFlow joins product, bias and GELU only then. PyTorch's float32 product is MKL's, which
-    uses no AVX-512 on AMD's processors, and its product in bfloat16 reads the weights in a slow
-    order; where these processors have AVX-512, the product runs as a 1x1 convolution, which is
+    uses no AVX-512 on AMD's CPUs, and its product in bfloat16 reads the weights in a slow
+    order; where these CPUs have AVX-512, the product runs as a 1x1 convolution, which is
     oneDNN's. (With AVX2 alone that convolution is up to four times slower than the product.)
 
     Args, inputs and returns: as in `keras.layers.Dense`.

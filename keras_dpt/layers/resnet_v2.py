@@ -31,7 +31,7 @@ class WeightStandardizedConv2D(Conv2D):
     def __init__(self, filters, kernel_size, strides=1, standardization="std", **kwargs):
         if standardization not in STANDARDIZATIONS:
             raise ValueError(
-                f"`standardization` has to be one of {STANDARDIZATIONS}; received "
+                f"`standardization` must be one of {STANDARDIZATIONS}. Received: "
                 f"{standardization!r}."
             )
         defaults = {"padding": "same", "use_bias": False}

@@ -173,7 +173,7 @@ class Attention(keras.layers.Layer):
         super().__init__(**kwargs)
         if hidden_dim % num_heads:
             raise ValueError(
-                f"`hidden_dim` has to be a multiple of `num_heads`; received {hidden_dim} and "
+                f"`hidden_dim` must be a multiple of `num_heads`. Received: {hidden_dim} and "
                 f"{num_heads}."
             )
         self.hidden_dim = hidden_dim

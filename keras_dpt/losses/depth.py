@@ -94,7 +94,7 @@ class ScaleShiftInvariantLoss(DepthLoss):
     ):
         if alignment not in ("median", "least_squares"):
             raise ValueError(
-                f'`alignment` has to be "median" or "least_squares"; received {alignment!r}.'
+                f'`alignment` must be "median" or "least_squares". Received: {alignment!r}.'
             )
         super().__init__(name=name, **kwargs)
         self.trim = trim

@@ -50,7 +50,9 @@ def align_scale_shift(
     Rousseeuw, "Least Median of Squares Regression", 1984, for the choice of the line.
     """
     if method not in ALIGNMENT_METHODS:
-        raise DepthError(f"method must be one of {', '.join(ALIGNMENT_METHODS)}; got {method!r}.")
+        raise DepthError(
+            f"method must be one of {', '.join(ALIGNMENT_METHODS)}. Received: {method!r}."
+        )
     prediction, target = nan_if_masked(prediction), nan_if_masked(target)
     if prediction.shape != target.shape:
         raise DepthError(f"prediction is {prediction.shape} but target is {target.shape}.")

@@ -73,7 +73,7 @@ def suffix_of(file, format, suffixes, error_class, hint=""):
         raise error_class(f"{file} ends in {suffix}, but format is {format!r}. Pass one of them.")
     if suffix not in suffixes and given is None:
         raise error_class(
-            f"{file}: the file's name must end in {', '.join(suffixes)}; got "
+            f"{file}: the file's name must end in {', '.join(suffixes)}. Received: "
             f"{suffix or 'nothing'!r}. {hint}".rstrip()
         )
     return given or suffix

@@ -56,16 +56,18 @@ class DepthMap(ArrayResult):
         _check_kind(self.kind)
         unit = UNITS[self.kind] if self.unit is None else self.unit
         if unit != UNITS[self.kind]:
-            raise DepthError(f"The unit of {self.kind} is {UNITS[self.kind]!r}; got {self.unit!r}.")
+            raise DepthError(
+                f"The unit of {self.kind} is {UNITS[self.kind]!r}. Received: {self.unit!r}."
+            )
         refuse_masked(
             self.values, "Depth values", DepthError, "Fill them first: values.filled(fill_value)."
         )
         values = np.asarray(self.values)
         if values.dtype.kind not in "fiu":
-            raise DepthError(f"Depth values must be real numbers; got dtype {values.dtype}.")
+            raise DepthError(f"Depth values must be real numbers. Received: dtype {values.dtype}.")
         if values.ndim != 2 or values.size == 0:
             raise DepthError(
-                f"Depth values must be (H, W) and not empty; got shape {values.shape}. "
+                f"Depth values must be (H, W) and not empty. Received: shape {values.shape}. "
                 "Drop batch and channel axes first."
             )
         with np.errstate(over="ignore"):  # what float32 cannot hold is reported just below
@@ -77,7 +79,9 @@ class DepthMap(ArrayResult):
                 f"{bad} of {values.size} depth values are NaN, infinite or too large for float32."
             )
         if self.kind == "metric_depth" and low < 0:
-            raise DepthError(f"Metric depth cannot be negative; got values down to {low:.6g} m.")
+            raise DepthError(
+                f"Metric depth cannot be negative. Received: values down to {low:.6g} m."
+            )
         if self.kind == "metric_depth":
             warn_if_not_metres(values)
         object.__setattr__(self, "values", values)
@@ -97,7 +101,7 @@ class DepthMap(ArrayResult):
         """`(H, W)` float32 metres.
 
         Raises:
-            DepthError: (a ValueError) the map is relative, so that nobody knows them.
+            DepthError: (a ValueError) the map is relative, so metres are undefined.
         """
         if self.kind != "metric_depth":
             raise DepthError(
@@ -242,7 +246,7 @@ class DepthMap(ArrayResult):
         if (points is None) == (depth is None):
             raise DepthError("Pass either points (N, 3) or depth (H, W), and not both.")
         if not max_depth > 0 or not np.isfinite(max_depth):
-            raise DepthError(f"max_depth must be above 0 m and finite; got {max_depth}.")
+            raise DepthError(f"max_depth must be above 0 m and finite. Received: {max_depth}.")
         if mask is not None and np.shape(mask) != self.values.shape:
             raise DepthError(f"mask is {np.shape(mask)} but the map is {self.values.shape}.")
         if points is not None:
@@ -273,7 +277,9 @@ class DepthMap(ArrayResult):
     def _at_points(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         points = nan_if_masked(points)  # a masked distance is not known
         if points.ndim != 2 or points.shape[1] != 3:
-            raise DepthError(f"points must be (N, 3): row, column, metres; got {points.shape}.")
+            raise DepthError(
+                f"points must be (N, 3): row, column, metres. Received: {points.shape}."
+            )
         if not np.isfinite(points[:, :2]).all():
             raise DepthError("points: some rows or columns are NaN or infinite.")
         rows, columns = np.rint(points[:, :2]).astype(int).T
@@ -297,7 +303,7 @@ class DepthMap(ArrayResult):
         high = float(np.percentile(self.values, 98) if vmax is None else vmax)
         if not (np.isfinite(low) and np.isfinite(high) and low < high):
             raise DepthError(
-                f"vmin must be below vmax and both finite; got {low:.6g} and {high:.6g}"
+                f"vmin must be below vmax and both finite. Received: {low:.6g} and {high:.6g}"
                 f"{'' if None not in (vmin, vmax) else ', one of them from this map'}."
             )
         return low, high
@@ -305,14 +311,15 @@ class DepthMap(ArrayResult):
 
 def _check_kind(kind: str) -> None:
     if kind not in UNITS:
-        raise DepthError(f"kind must be one of {', '.join(map(repr, UNITS))}; got {kind!r}.")
+        raise DepthError(f"kind must be one of {', '.join(map(repr, UNITS))}. Received: {kind!r}.")
 
 
 def _known_suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in DEPTH_SUFFIXES:
         raise DepthError(
-            f"{path}: depth files end in {', '.join(DEPTH_SUFFIXES)}; got {suffix or 'nothing'!r}. "
+            f"{path}: depth files end in {', '.join(DEPTH_SUFFIXES)}. Received: "
+            f"{suffix or 'nothing'!r}. "
             "For a coloured picture: depth.colorize().save(path)."
         )
     return suffix

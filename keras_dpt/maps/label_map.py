@@ -37,7 +37,7 @@ class LabelMap(ArrayResult):
         labels: `(H, W)` class ids, integers from 0; kept as uint8 if they fit, else as int32.
         class_names: one name per class, all different.
         palette: `(classes, 3)` RGB colours, 0 to 255; left out, `default_palette`.
-        confidence: `(H, W)` float32, how probable the network holds the class to be, 0 to 1; None
+        confidence: `(H, W)` float32, the probability of the class, 0 to 1; None
             if that is unknown.
         ignore_index: id of pixels without a class, as in data sets; predictions have none.
         source: name of the picture, for messages and file names; not saved.
@@ -65,17 +65,18 @@ class LabelMap(ArrayResult):
         refuse_masked(self.confidence, "Confidence", LabelError, "Fill them: .filled(0).")
         labels = np.asarray(self.labels)
         if labels.dtype.kind not in "iu":
-            raise LabelError(f"Labels must be integers; got dtype {labels.dtype}.")
+            raise LabelError(f"Labels must be integers. Received: dtype {labels.dtype}.")
         if labels.ndim != 2 or labels.size == 0:
             raise LabelError(
-                f"Labels must be (H, W) and not empty; got shape {labels.shape}. Drop batch and "
+                "Labels must be (H, W) and not empty. Received: "
+                f"shape {labels.shape}. Drop batch and "
                 "channel axes first."
             )
         wrong = ((labels < 0) | (labels >= len(names))) & (labels != self.ignore_index)
         if wrong.any():
             raise LabelError(
                 f"Labels must be class ids from 0 to {len(names) - 1}, or {self.ignore_index} for "
-                f"none; got {labels[wrong][0]}."
+                f"none. Received: {labels[wrong][0]}."
             )
         confidence = self.confidence
         if confidence is not None:
@@ -210,7 +211,7 @@ class LabelMap(ArrayResult):
             keras_dpt.ImageError: the photo cannot be read.
         """
         if not 0 <= alpha <= 1:
-            raise LabelError(f"alpha must be from 0 (photo) to 1 (colours); got {alpha}.")
+            raise LabelError(f"alpha must be from 0 (photo) to 1 (colours). Received: {alpha}.")
         pixels = read_image(photo)
         if pixels.shape[:2] != self.labels.shape:
             raise LabelError(
@@ -295,7 +296,7 @@ def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
 def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names as a tuple. Raises LabelError: none at all, not text, or two alike."""
     if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
-        raise LabelError(f"class_names must be a list of names; got {names!r}.")
+        raise LabelError(f"class_names must be a list of names. Received: {names!r}.")
     names = tuple(names)
     doubles = sorted({name for name in names if names.count(name) > 1})
     if doubles:
@@ -308,7 +309,7 @@ def check_ignore_index(ignore_index: int, num_classes: int) -> None:
     if 0 <= ignore_index < num_classes:
         raise LabelError(
             f"ignore_index {ignore_index} is the id of one of the {num_classes} classes. Choose a "
-            "number that is none, such as -1, and give it to pixels without a class."
+            "value that is not a class id, such as -1, and give it to pixels without a class."
         )
 
 
@@ -323,7 +324,7 @@ def check_palette(palette, num_classes: int) -> tuple[tuple[int, int, int], ...]
     ):
         raise LabelError(
             f"palette must be {num_classes} colours (red, green, blue), whole numbers from 0 to "
-            f"255; got shape {colors.shape}, dtype {colors.dtype}."
+            f"255. Received: shape {colors.shape}, dtype {colors.dtype}."
         )
     return tuple(tuple(color) for color in colors.tolist())
 
@@ -332,7 +333,8 @@ def _known_suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in LABEL_SUFFIXES:
         raise LabelError(
-            f"{path}: label files end in {', '.join(LABEL_SUFFIXES)}; got {suffix or 'nothing'!r}. "
+            f"{path}: label files end in {', '.join(LABEL_SUFFIXES)}. Received: "
+            f"{suffix or 'nothing'!r}. "
             "For a coloured picture: labels.colorize().save(path)."
         )
     return suffix

@@ -86,7 +86,8 @@ def pinhole(
     if len(given) != 1:
         raise DepthError(
             "What the camera saw must be known in exactly one way: intrinsics, fov, or focal_mm "
-            f"and sensor_mm; got {' and '.join(given) or 'none'}. A phone's main camera has a fov "
+            "and sensor_mm. Received: "
+            f"{' and '.join(given) or 'none'}. A phone's main camera has a fov "
             "of about 65 to 70 degrees."
         )
     if intrinsics_size is not None and intrinsics is None:
@@ -96,16 +97,18 @@ def pinhole(
         camera = _pinhole_of(intrinsics)
         if intrinsics_size is not None:
             if len(intrinsics_size) != 2 or min(intrinsics_size) < 1:
-                raise DepthError(f"intrinsics_size is (height, width); got {intrinsics_size}.")
+                raise DepthError(
+                    f"intrinsics_size is (height, width). Received: {intrinsics_size}."
+                )
             camera = camera.resized(intrinsics_size, size)
     elif fov is not None:
         if not 0 < fov < 180:
-            raise DepthError(f"fov must be above 0 and below 180 degrees; got {fov:g}.")
+            raise DepthError(f"fov must be above 0 and below 180 degrees. Received: {fov:g}.")
         camera = _centred(width / 2 / math.tan(math.radians(fov) / 2), size)
     else:
         if not focal_mm or not sensor_mm or not (0 < focal_mm < 1e5 and 0 < sensor_mm < 1e5):
             raise DepthError(
-                "focal_mm and sensor_mm are two lengths above 0 that belong together; got "
+                "focal_mm and sensor_mm are two lengths above 0 that belong together. Received: "
                 f"{focal_mm} and {sensor_mm}."
             )
         camera = _centred(focal_mm / sensor_mm * width, size)
@@ -165,7 +168,7 @@ def depth_to_points(
         max_tilt: leave out pixels where the surface is turned away by more than so many degrees,
             0 to 90, from facing the camera. Between a thing and what is behind it, estimated maps
             pass through all depths, as if a surface ran along the line of sight; 85 leaves those
-            points out and keeps floors up to some 11 camera heights away.
+            points out and keeps floors up to about 11 camera heights away.
 
     Pixels of depth 0, which means unknown, give no point.
 
@@ -241,14 +244,16 @@ class PointCloud(ArrayResult):
         refuse_masked(self.colors, "Colours", DepthError, "Fill them: .filled(0).")
         points = np.asarray(self.points, dtype="float32")
         if points.ndim != 2 or points.shape[1] != 3 or not len(points):
-            raise DepthError(f"Points must be (N, 3) and not empty; got shape {points.shape}.")
+            raise DepthError(
+                f"Points must be (N, 3) and not empty. Received: shape {points.shape}."
+            )
         if not np.isfinite(points).all():
             raise DepthError("Some points are NaN, infinite or too large for float32.")
         if self.colors is not None:
             colors = np.asarray(self.colors)
             if colors.shape != points.shape or colors.dtype != np.uint8:
                 raise DepthError(
-                    f"Colours must be uint8 of shape {points.shape}, as the points; got "
+                    f"Colours must be uint8 of shape {points.shape}, as the points. Received: "
                     f"{colors.dtype} of shape {colors.shape}."
                 )
         object.__setattr__(self, "points", points)
@@ -324,7 +329,8 @@ def check_point_file(file: str | os.PathLike | BinaryIO, format: str | None = No
 def _metres(depth: DepthMap) -> np.ndarray:
     if not isinstance(depth, DepthMap):
         raise DepthError(
-            f"depth is a DepthMap, which knows its unit; got {type(depth).__name__}. For an array "
+            "depth is a DepthMap, which knows its unit. Received: "
+            f"{type(depth).__name__}. For an array "
             'of metres: DepthMap(array, "metric_depth").'
         )
     if depth.kind != "metric_depth":
@@ -359,13 +365,17 @@ def _pinhole_of(intrinsics) -> Pinhole:
         if values[0, 1] or values[1, 0] or not np.array_equal(values[2], (0, 0, 1)):
             raise DepthError(
                 "intrinsics as a matrix must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], without "
-                f"skew; got {values.tolist()}."
+                f"skew. Received: {values.tolist()}."
             )
         values = values[[0, 1, 0, 1], [0, 1, 2, 2]]
     if values.shape != (4,):
-        raise DepthError(f"intrinsics are (fx, fy, cx, cy) or 3 x 3; got shape {values.shape}.")
+        raise DepthError(
+            f"intrinsics are (fx, fy, cx, cy) or 3 x 3. Received: shape {values.shape}."
+        )
     if not np.isfinite(values).all() or min(values[:2]) <= 0:
-        raise DepthError(f"Focal lengths must be above 0 and all finite; got {values.tolist()}.")
+        raise DepthError(
+            f"Focal lengths must be above 0 and all finite. Received: {values.tolist()}."
+        )
     return Pinhole(*values.tolist())
 
 
@@ -379,7 +389,7 @@ def _step(size: tuple[int, int], max_points: int | None) -> int:
     if max_points is None:
         return 1
     if max_points < 1:
-        raise DepthError(f"max_points must be at least 1; got {max_points}.")
+        raise DepthError(f"max_points must be at least 1. Received: {max_points}.")
     step = max(1, math.isqrt(size[0] * size[1] // max_points))
     while math.ceil(size[0] / step) * math.ceil(size[1] / step) > max_points:
         step += 1

@@ -48,7 +48,7 @@ class DepthMetric(_Mean):
     def __init__(self, aligned=False, min_depth=1e-3, max_depth=None, name=None, dtype=None):
         if not 0 < min_depth < (max_depth or math.inf):
             raise DepthError(
-                "`min_depth` has to be above 0 and below `max_depth`; received "
+                "`min_depth` must be above 0 and below `max_depth`. Received: "
                 f"{min_depth} and {max_depth}."
             )
         super().__init__(name=name or self.default_name, dtype=dtype or "float32")
@@ -277,8 +277,8 @@ def _check_sizes(truth, prediction):
     sizes = tuple(truth.shape[1:]), tuple(prediction.shape[1:])
     if None not in sizes[0] + sizes[1] and sizes[0] != sizes[1]:
         raise DepthError(
-            f"Truth is {sizes[0]} but predictions are {sizes[1]} (height, width). Set "
-            "`model.preprocessor.image_size` to the size of the truth, or measure at the photos' "
+            f"Target size {sizes[0]} does not match prediction size {sizes[1]} (height, width). "
+            "Set `model.preprocessor.image_size` to the targets' size, or measure at the photos' "
             "sizes with `keras_dpt.evaluation.evaluate`."
         )
 

@@ -10,7 +10,8 @@ def check_batch(x, caller):
     if x is not None and not hasattr(x, "shape") and not isinstance(x, list | tuple):
         raise TrainingError(
             f"`{caller}` takes arrays, `tf.data.Dataset`s, Grain's datasets, "
-            "`keras.utils.PyDataset`s, PyTorch's `DataLoader`s and generators of batches; received "
+            "`keras.utils.PyDataset`s, PyTorch's `DataLoader`s and generators of batches. "
+            "Received: "
             f"{type(x).__name__}."
         )
     if x is None or not len(x):
@@ -19,13 +20,13 @@ def check_batch(x, caller):
     shapes = [tuple(np.shape(image)) for image in images]
     if odd := [shape for shape in shapes if len(shape) != 3]:
         raise TrainingError(
-            f"`{caller}` takes images (batch, height, width, channels); received "
+            f"`{caller}` takes images (batch, height, width, channels). Received: "
             f"{len(x)} of shape {odd[0]}. A single image needs a first axis, `x[None]`; "
             "`predict_images` takes files."
         )
     if other := [shape for shape in shapes if shape != shapes[0]]:
         raise TrainingError(
-            f"`{caller}` takes images of one shape; received {shapes[0]} and {other[0]}. "
+            f"`{caller}` takes images of one shape. Received: {shapes[0]} and {other[0]}. "
             "`predict_images` takes any."
         )
 
@@ -41,7 +42,7 @@ def check_arrays(x, y, sample_weight, caller):
         if length != len(x):
             received = "none" if values is None else length or repr(values)
             raise TrainingError(
-                f"`{caller}` needs one {name} for each of the {len(x)} images `x`; received "
+                f"`{caller}` needs one {name} for each of the {len(x)} images `x`. Received: "
                 f"{received}."
             )
 

@@ -83,7 +83,7 @@ class Arrays(keras.utils.PyDataset):
         super().__init__()
         batch_size = 32 if batch_size is None else batch_size  # as in Keras
         if batch_size < 1:
-            raise TrainingError(f"`batch_size` has to be at least 1; received {batch_size}.")
+            raise TrainingError(f"`batch_size` must be at least 1. Received: {batch_size}.")
         self.arrays = [a if a is None else keras.ops.convert_to_numpy(as_array(a)) for a in arrays]
         self.batch_size = batch_size
         self.shuffle = shuffle

@@ -70,7 +70,7 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
                 f"image_size={image_size}."
             )
         if resize not in RESIZE_METHODS:
-            raise ValueError(f"`resize` has to be one of {RESIZE_METHODS}; received {resize!r}.")
+            raise ValueError(f"`resize` must be one of {RESIZE_METHODS}. Received: {resize!r}.")
         for name in (
             "scale",
             "offset",

@@ -36,8 +36,8 @@ def check_labels(labels, num_classes, ignore_index):
     wrong = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
     if wrong.any():
         raise LabelError(
-            f"Labels have to be classes from 0 to {num_classes - 1}, or {ignore_index} where "
-            f"unknown; received {labels[wrong][0]}. Renumber them."
+            f"Labels must be classes from 0 to {num_classes - 1}, or {ignore_index} where "
+            f"unknown. Received: {labels[wrong][0]}. Renumber them."
         )
 
 

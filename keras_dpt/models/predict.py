@@ -170,11 +170,11 @@ def check_images(images, batch_size):
     """Raise TypeError or ValueError for what `predict_images` cannot take."""
     if not isinstance(images, list | tuple):
         raise TypeError(
-            "`predict_images` takes a list of images, `predict_image` a single one; received "
+            "`predict_images` takes a list of images, `predict_image` a single one. Received: "
             f"{type(images).__name__}."
         )
     if batch_size < 1:
-        raise ValueError(f"`batch_size` has to be at least 1; received {batch_size}.")
+        raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}.")
 
 
 def with_source(prediction, image):

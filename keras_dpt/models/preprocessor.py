@@ -29,7 +29,7 @@ class _Preprocessor:
 class DPTDepthPreprocessor(_Preprocessor, keras_hub.models.DepthEstimatorPreprocessor):
     """Converts images for `DPTDepth`; `fit`, `evaluate` and `predict` apply it by themselves.
 
-    Targets and sample weights pass through unaltered: they have to be of the size that images have
+    Targets and sample weights pass through unaltered: they must be of the size that images have
     *after* conversion. Set `model.preprocessor.image_size` to the size that yours have, or
     `model.preprocessor = None` to feed images that are normalised already.
 

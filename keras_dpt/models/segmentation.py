@@ -48,7 +48,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
     """Semantic segmentation with a Dense Prediction Transformer.
 
     While it learns, a second head of the same build predicts the classes from an earlier map, and
-    its loss is added with a small weight; at inference it is not run. It looks at `P2`, the result
+    its loss is added with a small weight; at inference it is not run. It takes `P2`, the result
     of the penultimate fusion block, as the paper has it. (The original's code holds such a head
     without a line that runs it; transformers runs it on `P1`, the result of the last block. Both
     maps have the same width, so the head's official weights fit either way.)
@@ -111,7 +111,8 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         check_arguments(self, kwargs)
         if not isinstance(num_classes, int) or num_classes < 1:
             raise LabelError(
-                f"`num_classes` has to be the number of classes to tell apart; got {num_classes}."
+                "`num_classes` must be the number of classes to tell apart. Received: "
+                f"{num_classes}."
             )
         check_ignore_index(ignore_index, num_classes)
         if class_names is None:
@@ -344,8 +345,8 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         Args:
             preset: a segmentation preset; or one of another task, of which the backbone is taken.
             load_weights: `False` builds the architecture with fresh weights.
-            num_classes: classes of your own: the last convolution of both heads starts anew for
-                them, every other weight is the preset's. Needed if the preset is of another task.
+            num_classes: classes of your own: the last convolution of both heads is re-initialised,
+                every other weight is the preset's. Needed if the preset is of another task.
             **kwargs: override constructor arguments, such as `class_names`; `dtype` sets the dtype
                 policy of all layers.
         """

@@ -29,8 +29,8 @@ def all_heads_at_once():
 def attend(qkv, bias=None, scale=None):
     """Scaled dot-product attention.
 
-    On processors TensorFlow and JAX go head by head, of which one's scores fit the cache: up to
-    twice as fast as all together. So does PyTorch in bfloat16, 1.3 times as fast as its own kernel.
+    On CPUs TensorFlow and JAX go head by head, of which one's scores fit the cache: up to
+    twice as fast as all together. So does PyTorch in bfloat16, 1.3 times faster than its kernel.
 
     Args:
         qkv: queries, keys and values, `(B, T, 3, N, D)` float for N heads.
@@ -77,7 +77,7 @@ def _for_batch(bias, batch):
 
 
 def _torch_kernel_is_slow(qkv):
-    """Whether PyTorch predicts in bfloat16 on a processor that multiplies bfloat16 itself."""
+    """Whether PyTorch predicts in bfloat16 on a CPU that multiplies bfloat16 itself."""
     import torch
 
     if torch.is_grad_enabled() or torch.compiler.is_exporting() or _whole:

@@ -164,7 +164,7 @@ def _torch_function():
 def learns_slowly(inputs):
     """Whether the gradient of a convolution's kernel is slow here.
 
-    So it is on processors: in XLA always, in TensorFlow and oneDNN for float32 with AVX2 alone.
+    So it is on CPUs: in XLA always, in TensorFlow and oneDNN for float32 with AVX2 alone.
     """
     dtype, backend = keras.backend.standardize_dtype(inputs.dtype), keras.config.backend()
     if backend == "jax":

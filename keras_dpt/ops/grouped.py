@@ -1,4 +1,4 @@
-"""Convolution in groups, in a form that processors can differentiate."""
+"""Convolution in groups, in a form that CPUs can differentiate."""
 
 import keras
 from keras import ops

@@ -28,7 +28,7 @@ def order_as_weights(optimizer, weights):
     """On PyTorch, store an optimizer's variables in the memory order of the weights they follow.
 
     Keras makes them in its own order, and sums over two orders are slow: of a step of Base, which
-    took 8.5 s on a processor, 0.5 s.
+    took 8.5 s on a CPU, 0.5 s.
 
     Args: optimizer: built. weights: `keras.Variable`s.
     """

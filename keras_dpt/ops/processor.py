@@ -20,16 +20,16 @@ def computes_on_processor():
 
 @functools.cache
 def description():
-    """What the system says of the processor; without Linux not much."""
+    """What the system says of the CPU; without Linux not much."""
     info = Path("/proc/cpuinfo")
     return info.read_text(errors="replace") if info.exists() else platform.processor()
 
 
 def has_avx2_alone():
-    """Whether the processor is known to have AVX2 and no AVX-512."""
+    """Whether the CPU is known to have AVX2 and no AVX-512."""
     return "avx2" in description() and "avx512f" not in description()
 
 
 def multiplies_bfloat16():
-    """Whether the processor is known to have instructions for products of bfloat16."""
+    """Whether the CPU is known to have instructions for products of bfloat16."""
     return "avx512_bf16" in description()

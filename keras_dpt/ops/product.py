@@ -9,7 +9,7 @@ from keras_dpt.ops.processor import computes_on_processor, multiplies_bfloat16
 def matmul(x, y, dtype=None):
     """`keras.ops.matmul`, on JAX in a form that XLA has bfloat16 instructions for.
 
-    On processors XLA multiplies bfloat16 with results in bfloat16 as float32, and with results in
+    On CPUs XLA multiplies bfloat16 with results in bfloat16 as float32, and with results in
     float32, which are rounded afterwards, twice as fast where there is AVX512_BF16.
 
     Args: x, y: tensors of one float dtype. dtype: of the result; theirs if it is missing.

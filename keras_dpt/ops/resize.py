@@ -25,7 +25,7 @@ def resize_bilinear(x, size, align_corners, rows=None):
         align_corners: `True` maps the centres of corner pixels onto each other (all upsampling in
             DPT's decoder), `False` maps the pixels' outer borders, the half-pixel convention
             (position embeddings).
-        rows: `(start, stop)` to get only these rows of the result; all sizes have to be known then.
+        rows: `(start, stop)` to get only these rows of the result; all sizes must be known then.
 
     Returns:
         `(B, height, width, C)` tensor with the dtype of `x`; `(B, stop - start, width, C)` of
@@ -79,7 +79,7 @@ def _interpolate(x, out_size, align_corners):
 def _product_of_bands(x, bands, windows):
     """Product of `x` with a matrix that was cut by `_bands`; may have more rows at the end.
 
-    At 192 -> 384 two to three times as fast as the whole matrix on TensorFlow and PyTorch, forward
+    At 192 -> 384 two to three times faster than the whole matrix on TensorFlow and PyTorch, forward
     and backward.
     """
     count, rows, width = bands.shape

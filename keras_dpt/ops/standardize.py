@@ -8,7 +8,7 @@ from keras import ops
 
 def centred(kernel):
     """The kernel `(kh, kw, in, out)` with a mean of 0 per output channel, and its variances."""
-    # PyTorch has them output by output in memory: five times as fast as axis by axis.
+    # PyTorch has them output by output in memory: five times faster than axis by axis.
     return _centred_rows(kernel) if keras.config.backend() == "torch" else _centred(kernel)
 
 

@@ -79,7 +79,7 @@ def _product():
 
 @functools.cache
 def _mkl_is_slow():
-    """Whether this is an AMD processor with AVX-512, which MKL does not use there."""
+    """Whether this is an AMD CPU with AVX-512, which MKL does not use there."""
     import torch
 
     has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -172,7 +172,7 @@ class KeepBest(keras.callbacks.Callback):
     def __init__(self, folder, monitor, mode="min"):
         super().__init__()
         if mode not in ("min", "max"):
-            raise TrainingError(f'mode must be "min" or "max"; got {mode!r}.')
+            raise TrainingError(f'mode must be "min" or "max". Received: {mode!r}.')
         self.folder = _made(folder)
         self.monitor = monitor
         self.sign = 1 if mode == "min" else -1
@@ -259,7 +259,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class ContactSheet(keras.callbacks.Callback):
-    """Draws photos, truth and predictions every few epochs: `epoch_00010.png` and so on.
+    """Draws photos, ground truth and predictions every few epochs: `epoch_00010.png` and so on.
 
     Args:
         source: a `keras_dpt.datasets.Source`.

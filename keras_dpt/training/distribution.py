@@ -14,7 +14,7 @@ def distributed(enabled=True):
 
     | backend    | how                                                                            |
     |------------|--------------------------------------------------------------------------------|
-    | JAX        | `keras.distribution.DataParallel`; batches have to be divisible by the devices |
+    | JAX        | `keras.distribution.DataParallel`; batches must be divisible by the devices |
     | TensorFlow | `tf.distribute.MirroredStrategy`                                               |
     | PyTorch    | one process per device, started by `torchrun --nproc-per-node N script.py`;    |
     |            | the context joins them, the callback `AverageGradients` keeps them alike, and  |

@@ -12,7 +12,7 @@ from keras_dpt.files import written_whole
 class EpochLog(keras.callbacks.CSVLogger):
     """A `CSVLogger` that goes on with a table.
 
-    The row of an epoch that has to be repeated, as the process ended before its state was kept, is
+    The row of an epoch that must be repeated, as the process ended before its state was kept, is
     replaced; so is a row that was cut off.
 
     Args:

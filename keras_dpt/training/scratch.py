@@ -62,7 +62,7 @@ def _set_activation(model, activation):
 
 
 def forget_compiled(model):
-    """Have `fit`, `evaluate` and `predict` compile anew: the model is not what it was.
+    """Have `fit`, `evaluate` and `predict` compile again: the model is not what it was.
 
     They do so when they begin. Keras's `make_train_function(force=True)` would do it at once, and
     with `keras.distribution` fix the places of an optimizer's variables that are not there yet.

@@ -1,4 +1,4 @@
-"""Training at sizes that grow: small pictures teach most of it several times as fast."""
+"""Training at sizes that grow: small pictures teach most of it several times faster."""
 
 import re
 import sys
@@ -16,11 +16,11 @@ def parse_stages(text):
     pattern = r"(\d+)x(\d+)(?::([\d.]+))?"
     parts = [re.fullmatch(pattern, part.strip()) for part in text.split(",")]
     if not all(parts):
-        raise TrainingError(f"Sizes look like 384x384 or 96x128:0.7,192x256; got {text!r}.")
+        raise TrainingError(f"Sizes look like 384x384 or 96x128:0.7,192x256. Received: {text!r}.")
     stages = [((int(h), int(w)), float(share or 1)) for h, w, share in (x.groups() for x in parts)]
     shares = [share for _, share in stages]
     if shares != sorted(set(shares)) or shares[-1] != 1:
-        raise TrainingError(f"Shares of the epochs have to rise to 1; got {text!r}.")
+        raise TrainingError(f"Shares of the epochs must rise to 1. Received: {text!r}.")
     return stages
 
 

@@ -97,7 +97,7 @@ def test_results_of_a_task_that_the_page_does_not_know(photo, tmp_path):
 
 
 def test_what_cannot_be_shown_says_why(photo, tmp_path, monkeypatch):
-    with pytest.raises(DepthError, match="below the farthest; got 5 and 1"):
+    with pytest.raises(DepthError, match="below the farthest. Received: 5 and 1"):
         demo_page.depth_results(Ramp(), photo, 60, 5, 1, tmp_path)
     broken = tmp_path / "broken.jpg"
     broken.write_text("no picture")

@@ -225,7 +225,7 @@ def test_alignment_is_for_relative_models_and_batches_for_frames():
     model.kind = "metric_depth"
     with pytest.raises(VideoError, match="gives metric_depth"):
         next(predict_frames(model, [], align=TemporalAlignment()))
-    with pytest.raises(VideoError, match="at least 1; got 0"):
+    with pytest.raises(VideoError, match="at least 1. Received: 0"):
         next(predict_frames(model, [], 0))
 
 

@@ -294,7 +294,7 @@ def test_a_damaged_file_stops_fit_with_its_name(model):
 def test_models_refuse_what_they_do_not_learn():
     model = tiny.depth(preprocessor=tiny.preprocessor())
     model.compile()
-    with pytest.raises(DataError, match='target="inverse_depth".*received target="depth"'):
+    with pytest.raises(DataError, match='target="inverse_depth".*Received: target="depth"'):
         model.fit(batches(depths(6), 2, target="depth"), verbose=0)
 
 

@@ -41,7 +41,7 @@ def test_nyuv2_as_released(tmp_path):
     np.testing.assert_array_equal(source[1].image, images[3])
     np.testing.assert_array_equal(source[1].target, depths[3])
     assert datasets.nyuv2(path, "test").ids == ["0000", "0002"]
-    with pytest.raises(DataError, match="got 'val'"):
+    with pytest.raises(DataError, match="Received: 'val'"):
         datasets.nyuv2(path, "val")
 
 
@@ -153,5 +153,7 @@ def test_data_sets_by_name(tmp_path):
     save(folders[1] / "a.png", np.ones((12, 16), "uint8"))
     assert datasets.named(f"ade20k:{tmp_path}", "val").ids == ["a"]
     for text in ("nyu:data", "nyuv2", "nyuv2:", "folder:data"):
-        with pytest.raises(DataError, match=f"one of the names kitti, .*nyuv2, .*; got '{text}'"):
+        with pytest.raises(
+            DataError, match=f"one of the names kitti, .*nyuv2, .*. Received: '{text}'"
+        ):
             datasets.named(text, "val")

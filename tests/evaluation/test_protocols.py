@@ -171,7 +171,7 @@ def test_crops_by_hand():
     assert CROPS["garg"](370, 1224) == (slice(151, 366), slice(43, 1180))
     assert CROPS["eigen_kitti"](375, 1242) == (slice(124, 342), slice(44, 1197))
     assert CROPS["kitti_benchmark"](375, 1242) == (slice(23, 375), slice(13, 1229))
-    with pytest.raises(EvaluationError, match="480 x 640; got 240 x 320"):
+    with pytest.raises(EvaluationError, match="480 x 640. Received: 240 x 320"):
         CROPS["eigen_nyu"](240, 320)
     with pytest.raises(EvaluationError, match="352 x 1216"):
         CROPS["kitti_benchmark"](240, 320)

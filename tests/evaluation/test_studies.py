@@ -129,5 +129,5 @@ def test_cost():
 
 
 def test_refusals():
-    with pytest.raises(EvaluationError, match="readout, taps, encoders; received 'size'"):
+    with pytest.raises(EvaluationError, match="readout, taps, encoders. Received: 'size'"):
         studies.training_study("size", "dpt_mini_nyuv2", None, None, "aligned_depth")

@@ -57,7 +57,7 @@ def test_group_norm(tmp_path):
 
 
 def test_unknown_formula():
-    with pytest.raises(ValueError, match="'std', 'variance'.*received 'stdev'"):
+    with pytest.raises(ValueError, match="'std', 'variance'.*Received: 'stdev'"):
         WeightStandardizedConv2D(4, 3, standardization="stdev")
 
 

@@ -97,7 +97,7 @@ def largest_array(layer, x):
 
 
 def test_heads_have_to_share_the_width():
-    with pytest.raises(ValueError, match="multiple of `num_heads`; received 8 and 3"):
+    with pytest.raises(ValueError, match="multiple of `num_heads`. Received: 8 and 3"):
         Attention(8, 3)
 
 

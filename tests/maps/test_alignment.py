@@ -142,5 +142,5 @@ def test_errors(prediction, target, mask, says, method):
 
 
 def test_unknown_method():
-    with pytest.raises(ValueError, match="ransac; got 'lsq'"):
+    with pytest.raises(ValueError, match="ransac. Received: 'lsq'"):
         align_scale_shift([1, 2], [1, 2], method="lsq")

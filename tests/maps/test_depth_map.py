@@ -74,9 +74,9 @@ def test_repr_is_short():
         (np.array([[True]]), RELATIVE, None, "bool"),
         (np.array([["1"]]), RELATIVE, None, "<U1"),
         (np.array([[-0.5]]), METRIC, None, "-0.5 m"),
-        (np.ones((1, 1)), "depth", None, "'metric_depth'; got 'depth'"),
+        (np.ones((1, 1)), "depth", None, "'metric_depth'. Received: 'depth'"),
         (np.ones((1, 1)), METRIC, "cm", "'cm'"),
-        (np.ones((1, 1)), RELATIVE, "m", "None; got 'm'"),
+        (np.ones((1, 1)), RELATIVE, "m", "None. Received: 'm'"),
     ],
 )
 def test_refuses(values, kind, unit, says):
@@ -251,7 +251,7 @@ def test_colour_pfm_and_odd_kind_are_refused(tmp_path):
     (tmp_path / "rgb.pfm").write_bytes(b"PF\n1 1\n-1.0\n" + bytes(12))
     with raises("three channels"):
         DepthMap.load(tmp_path / "rgb.pfm", RELATIVE)
-    with raises("got 'metres'"):
+    with raises("Received: 'metres'"):
         DepthMap.load(tmp_path / "rgb.pfm", "metres")
 
 
@@ -478,7 +478,7 @@ def test_to_metric_refuses():
         depth.to_metric(depth=np.zeros(shape))
     with raises("max_depth"):
         depth.to_metric(depth=np.ones(shape), max_depth=0)
-    with raises("got 'exact'"):
+    with raises("Received: 'exact'"):
         depth.to_metric(depth=np.ones(shape), method="exact")
 
 

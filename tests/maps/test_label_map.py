@@ -67,11 +67,11 @@ def test_confidence():
 @pytest.mark.parametrize(
     "labels, says",
     [
-        (LABELS.astype("float32"), "integers; got dtype float32"),
-        (LABELS[None], "got shape (1, 2, 4)"),
-        (np.zeros((0, 4), "uint8"), "got shape (0, 4)"),
-        (np.array([[0, 4]]), "0 to 3, or 255 for none; got 4"),
-        (np.array([[0, -1]]), "got -1"),
+        (LABELS.astype("float32"), "integers. Received: dtype float32"),
+        (LABELS[None], "Received: shape (1, 2, 4)"),
+        (np.zeros((0, 4), "uint8"), "Received: shape (0, 4)"),
+        (np.array([[0, 4]]), "0 to 3, or 255 for none. Received: 4"),
+        (np.array([[0, -1]]), "Received: -1"),
     ],
 )
 def test_refused_labels(labels, says):
@@ -178,7 +178,7 @@ def test_other_names_replace_those_of_the_file(tmp_path):
 
 
 def test_refused_files(tmp_path):
-    with raises("end in .npy, .png; got '.jpg'"):
+    with raises("end in .npy, .png. Received: '.jpg'"):
         label_map().save(tmp_path / "x.jpg")
     with raises("there is no folder"):
         label_map().save(tmp_path / "no" / "x.png")

@@ -140,17 +140,17 @@ def test_the_ways_to_describe_a_camera_agree():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({}, "got none"),
-        ({"fov": 60, "intrinsics": K}, "got intrinsics and fov"),
-        ({"fov": 180}, "below 180 degrees; got 180"),
-        ({"focal_mm": 4}, "belong together; got 4 and None"),
+        ({}, "Received: none"),
+        ({"fov": 60, "intrinsics": K}, "Received: intrinsics and fov"),
+        ({"fov": 180}, "below 180 degrees. Received: 180"),
+        ({"focal_mm": 4}, "belong together. Received: 4 and None"),
         ({"fov": 60, "intrinsics_size": SIZE}, "intrinsics_size belongs to intrinsics"),
         ({"intrinsics": (4.1, 4.1, 32, 24)}, "Intrinsics are in pixels"),
         ({"intrinsics": (0, 70, 32, 24)}, "above 0"),
         ({"intrinsics": (70, 32, 24)}, r"shape \(3,\)"),
         ({"intrinsics": np.diag([70, 70, 2])}, "as a matrix"),
         ({"intrinsics": K, "intrinsics_size": (0, 5)}, r"is \(height, width\)"),
-        ({"fov": 60, "max_points": 0}, "at least 1; got 0"),
+        ({"fov": 60, "max_points": 0}, "at least 1. Received: 0"),
         ({"fov": 60, "photo": np.zeros((10, 20, 3), "uint8")}, "The photo is 10x20"),
     ],
 )
@@ -224,7 +224,7 @@ def test_nonsense_is_no_cloud(points, colors):
 
 
 def test_files_that_cannot_be_written_say_why(cloud, tmp_path):
-    with pytest.raises(DepthError, match=r"end in .ply, .glb, .gltf; got '.xyz'"):
+    with pytest.raises(DepthError, match=r"end in .ply, .glb, .gltf. Received: '.xyz'"):
         cloud.save(tmp_path / "a.xyz")
     with pytest.raises(DepthError, match="there is no folder"):
         cloud.save(tmp_path / "no" / "a.ply")

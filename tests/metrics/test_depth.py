@@ -163,7 +163,7 @@ def test_config(metric):
 def test_refusals():
     with pytest.raises(DepthError, match="min_depth"):
         AbsRel(min_depth=10.0, max_depth=1.0)
-    with pytest.raises(DepthError, match=r"\(4, 4\) but predictions are \(8, 8\)"):
+    with pytest.raises(DepthError, match=r"\(4, 4\) does not match prediction size \(8, 8\)"):
         AbsRel().update_state(np.ones((1, 4, 4)), np.ones((1, 8, 8)))
     assert issubclass(keras_dpt.DepthError, ValueError)
 

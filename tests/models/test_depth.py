@@ -229,7 +229,7 @@ def test_no_photos(model):
 
 @pytest.mark.parametrize("images", ["photo.jpg", np.zeros((2, 64, 64, 3), "uint8")])
 def test_one_image_where_a_list_is_due(model, images):
-    with pytest.raises(TypeError, match="takes a list of images.* received (str|ndarray)"):
+    with pytest.raises(TypeError, match="takes a list of images.* Received: (str|ndarray)"):
         model.predict_images(images)
 
 

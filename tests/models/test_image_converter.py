@@ -244,7 +244,7 @@ def test_a_size_of_one_number():
 
 
 def test_unknown_resize():
-    with pytest.raises(ValueError, match="`resize` has to be .*received 'lanczos'"):
+    with pytest.raises(ValueError, match="`resize` must be .*Received: 'lanczos'"):
         DPTImageConverter(resize="lanczos")
 
 

@@ -49,8 +49,8 @@ def test_arrays_may_be_tensors(pairs):
     [
         (lambda x: x[:0], "no images"),
         (lambda x: iter(x), "takes arrays, .*; received"),
-        (lambda x: [*x[:3], x[3, 1:]], r"of one shape; received .*\(31, 32, 3\)"),
-        (lambda x: x[0], r"channels\); received 32 of shape \(32, 3\)"),
+        (lambda x: [*x[:3], x[3, 1:]], r"of one shape. Received: .*\(31, 32, 3\)"),
+        (lambda x: x[0], r"channels\). Received: 32 of shape \(32, 3\)"),
         (lambda x: ["a.jpg"] * 4, "`predict_images` takes files"),
     ],
 )
@@ -68,7 +68,7 @@ def test_images_that_cannot_be_taken_are_named(method, images, message, trained)
 @pytest.mark.parametrize("method", ["fit", "evaluate"])
 def test_targets_that_cannot_be_taken_are_named(method, targets, received, trained):
     y = targets(np.ones((4, 32, 32, 1), "float32"))
-    message = f"`{method}` needs one target `y` for each of the 4 images `x`; received {received}"
+    message = f"`{method}` needs one target `y` for each of the 4 images `x`. Received: {received}"
     with pytest.raises(TrainingError, match=message):
         getattr(trained[0], method)(tiny.photos(4, 32, 32), y)
 
@@ -76,11 +76,11 @@ def test_targets_that_cannot_be_taken_are_named(method, targets, received, train
 def test_lengths_and_numbers_that_cannot_be_meant(trained):
     model, _ = trained
     x, y = tiny.photos(4, 32, 32), np.ones((4, 32, 32, 1), "float32")
-    with pytest.raises(TrainingError, match="one `sample_weight` for each of the 4 .*received 3"):
+    with pytest.raises(TrainingError, match="one `sample_weight` for each of the 4 .*Received: 3"):
         model.evaluate(x, y, sample_weight=np.ones(3))
-    with pytest.raises(TrainingError, match="`validation_data` needs one target .*received 2"):
+    with pytest.raises(TrainingError, match="`validation_data` needs one target .*Received: 2"):
         model.fit(x, y, validation_data=(x, y[:2]))
-    with pytest.raises(TrainingError, match="at least 1; received 0"):
+    with pytest.raises(TrainingError, match="at least 1. Received: 0"):
         model.predict(x, batch_size=0)
     with pytest.raises(TrainingError, match="its own targets"):
         model.evaluate(Arrays((x, y, None), 2), y)

@@ -288,5 +288,5 @@ def test_a_log_that_was_cut_off(tmp_path):
 
 
 def test_mode_is_checked(tmp_path):
-    with pytest.raises(TrainingError, match='"min" or "max"; got \'most\''):
+    with pytest.raises(TrainingError, match='"min" or "max". Received: \'most\''):
         KeepBest(tmp_path, "loss", "most")

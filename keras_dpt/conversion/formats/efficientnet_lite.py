@@ -80,7 +80,7 @@ def read(shapes, encoders, hf_config=None):
 
 
 def image_from(architecture, hf_image=None):
-    """Pictures as small as the network, shrunk without aliases: its truth is no finer."""
+    """Pictures as small as the network, shrunk without aliases: its ground truth is no finer."""
     return original_image(architecture) | {"resize": "bicubic_antialias"}
 
 
