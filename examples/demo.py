@@ -58,7 +58,7 @@ def _draw(photo, aligned, disparity, error, path):
         ("photo", photo, {}),
         ("estimate, aligned", aligned, {"cmap": "inferno", "vmin": low, "vmax": high}),
         ("absolute error", error, {"cmap": "viridis", "vmin": 0, "vmax": (high - low) / 2}),
-        ("ground-truth disparity", disparity, {"cmap": "inferno", "vmin": low, "vmax": high}),
+        ("true disparity", disparity, {"cmap": "inferno", "vmin": low, "vmax": high}),
     )
     for axis, (title, values, style) in zip(axes.flat, panels, strict=True):
         shown = axis.imshow(values, **style)

@@ -151,7 +151,7 @@ def test_errors_come_before_ray(tmp_path, folder):
     out = ("--out", tmp_path / "maps")
     for arguments, words in (
         ((tmp_path / "absent", *out), "no such file or folder"),
-        ((tmp_path / "empty", *out), "holds no picture"),
+        ((tmp_path / "empty", *out), "holds no image"),
         ((table, *out), "--name-column is needed"),
         ((table, *out, "--name-column", "title"), "no column 'title'"),
         ((table, *out, "--name-column", "name"), "outside the output"),

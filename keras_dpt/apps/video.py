@@ -274,7 +274,7 @@ def predict_frames(
     if align is not None and model.kind != "relative_inverse_depth":
         raise VideoError(
             "Temporal alignment is for relative models, whose scale and shift are free in each "
-            f"frame; this one gives {model.kind}."
+            f"frame; this one predicts {model.kind}."
         )
     if batch_size < 1:
         raise VideoError(f"batch_size must be at least 1. Received: {batch_size}.")

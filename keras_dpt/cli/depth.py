@@ -17,7 +17,7 @@ def add_parser(commands, common):
         "--format",
         nargs="+",
         choices=FORMATS,
-        help="png: 16 bit, with scale and unit inside; color: a picture or video; npy, pfm: "
+        help="png: 16 bit, with scale and unit inside; color: an image or video; npy, pfm: "
         "float32 (default: png color; for videos color)",
     )
     parser.add_argument(

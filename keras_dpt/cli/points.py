@@ -50,7 +50,7 @@ def add_parser(commands, common):
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="of the pictures that the intrinsics are for, if not the photo's",
+        help="size the intrinsics were calibrated at, if not the photo's",
     )
     parser.add_argument(
         "--max-depth", type=float, metavar="METRES", help="leave out what is farther"
@@ -149,11 +149,11 @@ def _depth(args):
         is_relative, source = model.kind != "metric_depth", args.preset
     if is_relative and not args.known:
         raise DepthError(
-            f"{source} gives relative depth, which has no shape in space. Pass --known ROW COLUMN "
+            f"{source} has relative depth, which has no scale. Pass --known ROW COLUMN "
             "METRES two times or more, at places of different depth, or take a metric preset."
         )
     if args.known and not is_relative:
-        raise DepthError(f"{source} gives metres already: leave out --known.")
+        raise DepthError(f"{source} has metres already: leave out --known.")
     if not args.depth:
         depth = model.predict_image(args.photo)
     return depth.to_metric(points=args.known) if args.known else depth

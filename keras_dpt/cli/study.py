@@ -40,7 +40,7 @@ def add_parser(commands, common):
     for name in ("readout", "taps", "encoders"):
         parsers[name].add_argument("--train-split", default="train", metavar="NAME")
         parsers[name].add_argument(
-            "--train-limit", type=int, metavar="N", help="learn from N images only"
+            "--train-limit", type=int, metavar="N", help="train on N images only"
         )
         parsers[name].add_argument("--epochs", type=int, default=3)
         parsers[name].add_argument("--learning-rate", type=float, default=5e-4)

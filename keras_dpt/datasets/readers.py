@@ -88,7 +88,7 @@ def _read_picture(path: Path) -> np.ndarray:
     with image:
         if image.mode in ("1", "LA", "PA") or len(image.getbands()) > 1:
             raise DataError(
-                f"it is a picture of mode {image.mode}, where one number per pixel is expected: "
+                f"it is an image of mode {image.mode}, where one number per pixel is expected: "
                 "8 or 16 bit grey, floats, or indexed colours."
             )
         load(image)

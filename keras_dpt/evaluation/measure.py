@@ -97,7 +97,7 @@ def _depth(protocol, truth, predicted, counts, kind, image_id):
         metres = 1 / np.maximum(fitted.apply(inverse), 1 / (limit or t.max()))
     else:
         if kind != "metric_depth":
-            raise EvaluationError(f"{protocol.name} needs metres; the model gives {kind}.")
+            raise EvaluationError(f"{protocol.name} needs metres; the model predicts {kind}.")
         fitted = align(predicted[counts], t, protocol.alignment)
         metres = fitted.apply(predicted)
     metres = np.clip(metres, protocol.min_depth, limit)

@@ -155,7 +155,7 @@ class Protocol:
         """Raise an EvaluationError unless a model predicts what is measured."""
         kind = getattr(model, "kind", "labels")
         if (kind == "labels") != (self.target == "labels"):
-            raise EvaluationError(f"{self.name} measures {self.target}; the model gives {kind}.")
+            raise EvaluationError(f"{self.name} measures {self.target}; the model predicts {kind}.")
         if self.target == "metric_depth" and kind != "metric_depth" and not self.aligned:
             raise EvaluationError(
                 f"{self.name} compares metres, which a {kind} model does not give. Take a metric "

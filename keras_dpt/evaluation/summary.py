@@ -31,9 +31,9 @@ def summarize(protocol: Protocol, records: list[dict]) -> dict:
     counted = [record for record in records if record["status"] == COUNTED]
     if not counted:
         raise EvaluationError(
-            f"{protocol.name}: none of the {len(records)} images could be measured: no truth "
-            f"inside crop and depth range ({protocol.min_depth} to {protocol.max_depth} m). Check "
-            "the unit of the ground truth."
+            f"{protocol.name}: none of the {len(records)} images could be measured: no ground "
+            f"truth inside crop and depth range ({protocol.min_depth} to {protocol.max_depth} m). "
+            "Check the unit of the ground truth."
         )
     excluded = {}
     for record in records:

@@ -56,7 +56,7 @@ def compare(model, run, shapes, tolerance):
             ) from error
         if output.shape != expected.shape:
             raise ExportError(
-                f"The exported file gives {output.shape} for images {where}; Keras gives "
+                f"The exported file returns {output.shape} for images {where}; Keras returns "
                 f"{expected.shape}."
             )
         error = relative_error(output, expected)

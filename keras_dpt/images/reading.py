@@ -93,7 +93,7 @@ def read_image(source: "str | os.PathLike | Image.Image | np.ndarray") -> np.nda
         return _decode(source, str(filename) or f"PIL image of mode {source.mode}")
     if isinstance(source, (list, tuple)) or not hasattr(source, "__array__"):
         raise ImageError(
-            f"A picture is a path, a PIL image or an array, not a {type(source).__name__}."
+            f"An image is a path, a PIL image or an array, not a {type(source).__name__}."
         )
     if getattr(source, "is_result", False):
         raise ImageError(
@@ -158,13 +158,13 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     if not paths:
-        raise ImageError("No picture was named; give files, folders or patterns.")
+        raise ImageError("No image was named; give files, folders or patterns.")
     found: dict[str, Path] = {}
     others: list[Path] = []
     for given in paths:
         path = Path(given)
         if not str(given):  # an unset shell variable must not mean the current folder
-            raise ImageError("A picture's name is empty.")
+            raise ImageError("An image's name is empty.")
         if os.path.isdir(path):
             files = _images_below(path, others)
             where = f"The folder {path} holds"
@@ -182,7 +182,7 @@ def find_images(paths: Sequence[str | os.PathLike]) -> list[Path]:
             files = [path]
         if not files:
             raise ImageError(
-                f"{where} no picture. Pictures are known by their suffix "
+                f"{where} no image. Images are known by their suffix "
                 f"({', '.join(IMAGE_SUFFIXES)}); name a file itself to read any other. "
                 f"{what_was_left_out(others)}".rstrip()
             )
@@ -199,9 +199,9 @@ def _read_file(path: Path) -> np.ndarray:
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     if path.is_dir():
-        raise ImageError(f"{path} is a folder. Name a picture file in it.")
+        raise ImageError(f"{path} is a folder. Name an image file in it.")
     if not path.is_file():
-        raise ImageError(f"{path} is not a regular file. Copy the picture into one first.")
+        raise ImageError(f"{path} is not a regular file. Copy the image into one first.")
     if stat.st_size == 0:
         raise ImageError(f"{path} is empty (0 bytes). Copy or download it again.")
     try:
@@ -215,7 +215,7 @@ def _read_file(path: Path) -> np.ndarray:
     except UnidentifiedImageError as error:
         advice = disguise(path) or "Convert it to PNG or JPEG."
         raise ImageError(
-            f"{path} is not a picture in a format that Pillow can read, whatever its name says. "
+            f"{path} is not an image in a format that Pillow can read, whatever its name says. "
             f"{advice}"
         ) from error
     except MemoryError:

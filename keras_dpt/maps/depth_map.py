@@ -131,7 +131,7 @@ class DepthMap(ArrayResult):
             DepthError: unknown suffix or format, no such folder, or the file cannot be written.
         """
         writers = {".npy": _write_npy, ".pfm": _write_pfm, ".png": _write_png}
-        hint = "For a coloured picture: depth.colorize().save(path)."
+        hint = "For a coloured image: depth.colorize().save(path)."
         writer = writers[suffix_of(file, format, DEPTH_SUFFIXES, DepthError, hint)]
         with written(file, DepthError) as out:
             writer(out, self)
@@ -320,7 +320,7 @@ def _known_suffix(path: Path) -> str:
         raise DepthError(
             f"{path}: depth files end in {', '.join(DEPTH_SUFFIXES)}. Received: "
             f"{suffix or 'nothing'!r}. "
-            "For a coloured picture: depth.colorize().save(path)."
+            "For a coloured image: depth.colorize().save(path)."
         )
     return suffix
 

@@ -135,7 +135,7 @@ class LabelMap(ArrayResult):
             LabelError: unknown suffix or format, too many classes for PNG, no such folder, or
                 the file cannot be written.
         """
-        hint = "For a coloured picture: labels.colorize().save(path)."
+        hint = "For a coloured image: labels.colorize().save(path)."
         suffix = suffix_of(file, format, LABEL_SUFFIXES, LabelError, hint)
         if suffix == ".png" and self.labels.dtype != np.uint8:
             raise LabelError(
@@ -216,7 +216,7 @@ class LabelMap(ArrayResult):
         if pixels.shape[:2] != self.labels.shape:
             raise LabelError(
                 f"The photo is {pixels.shape[0]}x{pixels.shape[1]} (height x width) but the labels "
-                f"{self.labels.shape[0]}x{self.labels.shape[1]}. Take the picture they are of."
+                f"{self.labels.shape[0]}x{self.labels.shape[1]}. Pass the image they belong to."
             )
         slots = self._slots()
         weight = np.full(len(self.class_names) + 1, alpha, "float32")
@@ -335,7 +335,7 @@ def _known_suffix(path: Path) -> str:
         raise LabelError(
             f"{path}: label files end in {', '.join(LABEL_SUFFIXES)}. Received: "
             f"{suffix or 'nothing'!r}. "
-            "For a coloured picture: labels.colorize().save(path)."
+            "For a coloured image: labels.colorize().save(path)."
         )
     return suffix
 
@@ -358,7 +358,7 @@ def _read_png(path: Path) -> tuple[np.ndarray, list[str] | None, list | None, in
     with image:
         load(image)
         if image.mode not in ("P", "L"):
-            raise LabelError(f"it is a picture of mode {image.mode}, not one of class ids.")
+            raise LabelError(f"it is an image of mode {image.mode}, not one of class ids.")
         names = image.text.get(_PNG_KEY + "class_names")
         if names is not None:
             names = parsed_json(names, "the list of class names", LabelError)

@@ -215,7 +215,7 @@ def depth_to_points(
     if pixels.shape[:2] != size:
         raise DepthError(
             f"The photo is {pixels.shape[0]}x{pixels.shape[1]} (height x width) but the depth map "
-            f"{size[0]}x{size[1]}. Take the picture it is of."
+            f"{size[0]}x{size[1]}. Pass the image it belongs to."
         )
     return PointCloud(points, np.rint(pixels[::step, ::step][kept]).astype("uint8"))
 

@@ -113,7 +113,7 @@ def resolve(taps, readout, reassemble_channels, fusion_channels):
         raise ValueError(f"`readout` must be one of {READOUTS} or None. Received: {readout!r}.")
     if readout != "ignore" and not has_prefix:
         raise ValueError(
-            f'`readout="{readout}"` needs prefix tokens, and this encoder gives none. Use '
+            f'`readout="{readout}"` needs prefix tokens, and this encoder has none. Use '
             'readout="ignore".'
         )
     if reassemble_channels is None:

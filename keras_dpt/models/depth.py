@@ -171,7 +171,7 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         """A context of `fit`. Raises: TrainingError: depth has no classes."""
         if class_weight is not None:
             raise TrainingError(
-                "Depth has no classes, so `class_weight` means nothing; `sample_weight` weighs "
+                "Depth has no classes, so `class_weight` does not apply; `sample_weight` weighs "
                 f"images and pixels. Received: class_weight={class_weight!r}."
             )
         return nullcontext()

@@ -111,8 +111,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         check_arguments(self, kwargs)
         if not isinstance(num_classes, int) or num_classes < 1:
             raise LabelError(
-                "`num_classes` must be the number of classes to tell apart. Received: "
-                f"{num_classes}."
+                f"`num_classes` must be the number of classes. Received: {num_classes}."
             )
         check_ignore_index(ignore_index, num_classes)
         if class_names is None:

@@ -50,7 +50,7 @@ class LabelsSeen:
             other = self.ignore_index
             return (
                 f"the labels hold only 0 and {other}, and {other} means unknown (ignore_index): "
-                f"the model would learn to answer {self.class_names[0]!r} everywhere. If {other} "
+                f"the model would learn to predict {self.class_names[0]!r} everywhere. If {other} "
                 f"marks an object, turn it into its class id, as in `(mask == {other}).astype("
                 '"uint8")`.'
             )

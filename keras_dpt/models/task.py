@@ -297,7 +297,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset):
         """Raise a DataError for `Batches` of what the model does not learn."""
         if target != self.learns:
             raise DataError(
-                f'This model learns from Batches(..., target="{self.learns}"). Received: '
+                f'This model is trained on Batches(..., target="{self.learns}"). Received: '
                 f'target="{target}".'
             )
 

@@ -101,7 +101,7 @@ def test_what_cannot_be_shown_says_why(photo, tmp_path, monkeypatch):
         demo_page.depth_results(Ramp(), photo, 60, 5, 1, tmp_path)
     broken = tmp_path / "broken.jpg"
     broken.write_text("no picture")
-    with pytest.raises(ImageError, match="^broken.jpg is not a picture"):
+    with pytest.raises(ImageError, match="^broken.jpg is not an image"):
         demo_page.label_results(None, broken, tmp_path)
     monkeypatch.setattr(demo_page, "MAX_PIXELS", 1000)
     with pytest.raises(ImageError, match="photo.png has 0.00606 million pixels"):
@@ -118,7 +118,7 @@ def test_pixels_are_counted_before_they_are_decoded(tmp_path, monkeypatch):
         demo_page.label_results(None, path, tmp_path)
     header = path.read_bytes()[:16] + bytes([0, 1, 134, 160] * 2)  # 100,000 x 100,000
     path.write_bytes(header + path.read_bytes()[24:])
-    with pytest.raises(ImageError, match="million pixels|is not a picture"):
+    with pytest.raises(ImageError, match="million pixels|is not an image"):
         demo_page.label_results(None, path, tmp_path)
 
 
@@ -383,7 +383,7 @@ def test_bad_uploads_get_a_message_in_the_browser(page, tmp_path):
     upload(page, broken)
     page.wait_for_selector("#photo img")
     predict(page)
-    assert "broken.jpg is not a picture" in message(page)
+    assert "broken.jpg is not an image" in message(page)
     page.reload()
     large = tmp_path / "large.jpg"
     with open(large, "wb") as file:

@@ -73,7 +73,7 @@ def test_folders_that_are_not_there(root, tmp_path):
     with pytest.raises(DataError, match=r"no folder .*deep"):
         datasets.folder(root / "rgb", root / "deep", "metric_depth", unit="m")
     (root / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no picture"):
+    with pytest.raises(DataError, match="holds no image"):
         datasets.folder(root / "empty", root / "depth", "metric_depth", unit="m")
     with pytest.raises(DataError, match="have no target"):
         datasets.folder(root / "rgb", root / "empty", "metric_depth", unit="m")

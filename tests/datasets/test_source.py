@@ -84,7 +84,7 @@ def test_errors_of_reading_are_named():
         ({"kind": "depth"}, "kind must be one of"),
         ({"ids": ()}, "no samples"),
         ({"kind": "labels"}, "class_names are required"),
-        ({"class_names": ["a"]}, "mean nothing otherwise"),
+        ({"class_names": ["a"]}, "must be None otherwise"),
         ({"kind": "relative_inverse_depth", "sparse": True}, "only metric depth can be sparse"),
     ],
 )

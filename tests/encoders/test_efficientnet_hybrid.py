@@ -49,7 +49,7 @@ def test_stages_and_blocks_are_tapped(out_stages, out_indices, channels):
 
 
 def test_stages_that_make_no_pyramid_are_refused():
-    with pytest.raises(ValueError, match="`out_stages` has to be"):
+    with pytest.raises(ValueError, match="`out_stages` must be"):
         hybrid(out_stages=(1, 2))
 
 

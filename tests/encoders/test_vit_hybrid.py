@@ -28,7 +28,7 @@ def test_stages_and_blocks_are_tapped(out_stages, out_indices, channels, sizes):
 @pytest.mark.parametrize("out_stages", [(1,), (1, 0), (0, 2), (0, 0), (0, 1, 2, 3)])
 def test_stages_that_make_no_pyramid_are_refused(out_stages):
     indices = tuple(range(4 - len(out_stages)))
-    with pytest.raises(ValueError, match="`out_stages` has to be"):
+    with pytest.raises(ValueError, match="`out_stages` must be"):
         hybrid(out_stages=out_stages, out_indices=indices)
 
 

@@ -106,7 +106,7 @@ def test_tabulate(loaded, preset, data, tmp_path, capsys):
         (["--protocol", "zero_shot_nyu"], "means 654 images"),
         (["--protocol", "nyu_eigen"], "compares metres"),
         (["--protocol", "nyu"], "There is no protocol 'nyu'"),
-        (["--protocol", "labels"], "the model gives relative_inverse_depth"),
+        (["--protocol", "labels"], "the model predicts relative_inverse_depth"),
     ],
 )
 def test_refusals(loaded, preset, data, tmp_path, capsys, arguments, message, monkeypatch):

@@ -212,7 +212,7 @@ def test_refuses_other_models():
     with pytest.raises(EvaluationError, match="compares metres"):
         PROTOCOLS["nyu_eigen"].check_model(Model)
     PROTOCOLS["zero_shot_nyu"].check_model(Model)
-    with pytest.raises(EvaluationError, match="the model gives relative"):
+    with pytest.raises(EvaluationError, match="the model predicts relative"):
         PROTOCOLS["camvid"].check_model(Model)
     with pytest.raises(EvaluationError, match="150 classes, the model 3"):
         PROTOCOLS["ade20k"].check_model(type("Labels", (), {"num_classes": 3}))

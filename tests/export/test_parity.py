@@ -54,7 +54,7 @@ def test_nan_is_no_success(model):
 
 
 def test_another_shape_is_named(model):
-    with pytest.raises(ExportError, match=r"\(1, 16, 64, 1\).*Keras gives \(1, 32, 64, 1\)"):
+    with pytest.raises(ExportError, match=r"\(1, 16, 64, 1\).*Keras returns \(1, 32, 64, 1\)"):
         parity.compare(model, lambda images: network(images)[:, ::2], SHAPES, 1e-4)
 
 

@@ -31,7 +31,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\
 def test_files_that_are_something_else(content, advice, tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=f"photo.jpg is not a picture .*{advice}") as caught:
+    with pytest.raises(ImageError, match=f"photo.jpg is not an image .*{advice}") as caught:
         read_image(path)
     assert advice.startswith("Convert") or "Convert it" not in str(caught.value)
 
@@ -111,7 +111,7 @@ def test_images_left_out_are_named_with_the_reason(folder, what, caplog):
 
 def test_a_folder_of_nothing_else(folder):
     (folder / "a.png").unlink()
-    with pytest.raises(ImageError, match="holds no picture.*Left out .*b.HEIC.*pillow-heif"):
+    with pytest.raises(ImageError, match="holds no image.*Left out .*b.HEIC.*pillow-heif"):
         find_images([folder])
 
 

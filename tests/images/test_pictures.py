@@ -183,7 +183,7 @@ def test_unreadable_files(tmp_path, photo):
 
     text = tmp_path / "text.jpg"
     text.write_text("not a picture\n" * 100)
-    assert str(text) in error_of(text) and "not a picture" in error_of(text)
+    assert str(text) in error_of(text) and "not an image" in error_of(text)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "tif", "webp"])
@@ -376,7 +376,7 @@ def test_nothing_found(tree, nothing):
 
 
 def test_no_paths():
-    with pytest.raises(ImageError, match="No picture"):
+    with pytest.raises(ImageError, match="No image"):
         find_images([])
 
 

@@ -235,7 +235,7 @@ def test_one_image_where_a_list_is_due(model, images):
 
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_batches_of_nothing(model, batch_size):
-    with pytest.raises(ValueError, match="`batch_size` has to be at least 1"):
+    with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
         model.predict_images(list(tiny.photos(1)), batch_size=batch_size)
 
 

@@ -115,7 +115,7 @@ def test_variable_paths(model):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_classes": None}, "`num_classes` has to be the number"),
+        ({"num_classes": None}, "`num_classes` must be the number"),
         ({"num_classes": 0}, "Received: 0"),
         ({"num_classes": 3, "class_names": ("a", "b")}, "2 class_names for 3 classes"),
         ({"num_classes": 2, "class_names": ("a", "a")}, "'a' is there twice"),
@@ -526,7 +526,7 @@ def test_all_of_it_together(model):
         ({"scales": ()}, "numbers above 0"),
         ({"scales": (1, 0)}, "numbers above 0"),
         ({"sliding_window": 31}, "at least 32"),
-        ({"batch_size": 0, "flip": True}, "`batch_size` has to be at least 1"),
+        ({"batch_size": 0, "flip": True}, "`batch_size` must be at least 1"),
     ],
 )
 def test_refused_options(model, options, message):
