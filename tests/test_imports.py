@@ -13,8 +13,8 @@ MODULES = {
 
 # Each row may import from itself and from the rows above it.
 ROWS = [
-    ("errors", "extras", "files", "hub", "logs", "npy", "presets", "schema", "version", "memory"),
-    ("ops", "images"),
+    ("cards", "errors", "extras", "files", "logs", "npy", "presets", "schema", "version", "memory"),
+    ("hub", "ops", "images"),
     ("maps",),
     ("layers",),
     ("encoders",),
@@ -37,6 +37,7 @@ LATE = {("keras_dpt.models", "keras_dpt.loading")}
 WITHOUT_KERAS = [
     "keras_dpt.maps.alignment",
     "keras_dpt.maps.depth_map",
+    "keras_dpt.cards",
     "keras_dpt.errors",
     "keras_dpt.images.reading",
     "keras_dpt.images.resizing",
