@@ -36,7 +36,8 @@ $(BACKENDS:%=test-%): test-%: $(VENV)/.developer
 # Notebooks in their quick form. Together they take ten minutes.
 test-documents: $(VENV)/.documents $(VENV)/.developer
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" --numprocesses $(JOBS) --dist worksteal \
-		tests/test_docs.py tests/test_notebooks.py tests/test_readme.py tests/export
+		tests/test_docs.py tests/test_site.py tests/test_notebooks.py tests/test_readme.py \
+		tests/export
 
 test-apps: $(VENV)/.apps $(VENV)/.developer
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" tests/apps/test_demo_page.py tests/test_ray_example.py

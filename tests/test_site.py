@@ -1,0 +1,167 @@
+"""The site: pages made from data hold all of it; it builds without a warning; links are whole."""
+
+import argparse
+import html.parser
+import os
+import re
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+import pytest
+from snippets import run_blocks
+
+from keras_dpt import cli
+from keras_dpt.presets import preset_names, read_preset
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def made():
+    """The package `made` of docs/."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import made
+        import made.cards  # noqa: F401
+
+        yield made
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+
+
+@pytest.fixture(scope="module")
+def pages(made):
+    return made.pages(ROOT)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_card_holds_what_the_preset_says(name, made, pages):
+    preset, card = read_preset(name), pages[f"models/{name}.md"]
+    facts = [preset["description"], preset["license_evidence"], preset["training_data"]]
+    facts += [preset["weights_license"], f"{preset['parameters']:,}", *preset["notes"]]
+    facts += preset["output"].get("class_names", [])
+    for source in preset["sources"]:
+        facts += [source.get("sha256") or source.get("sha256_prefix") or "not known"]
+        facts += [source.get("repo") or source["url"]]
+    assert not [fact for fact in facts if fact not in card]
+    assert "{{" not in card and "None" not in card
+    compile(made.cards.snippet(preset), name, "exec")
+
+
+def test_cards_quote_the_scores(pages):
+    assert "| nyuv2_val | 329 | 0.127 |" in pages["models/dpt_mini_nyuv2.md"]
+    assert "## Scores" not in pages["models/dpt_large.md"]
+
+
+# Those whose weights the folder of the test has, one for each kind of output.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dpt_hybrid", "dpt_hybrid_nyu", "dpt_mini_camvid"])
+def test_snippets_of_cards_run(name, made, workplace):
+    run_blocks([made.cards.snippet(read_preset(name))], name)
+
+
+def test_every_preset_is_in_the_table_and_in_the_menu(made, pages):
+    presets = [read_preset(name) for name in preset_names()]
+    first, *families = made.models_navigation(presets)
+    assert first == "models/index.md"
+    menu = [card for family in families for group in family.values() for card in group]
+    assert sorted(name for card in menu for name in card) == preset_names()
+    table = re.findall(r"^\| \[`(\w+)`\]", pages["models/index.md"], re.MULTILINE)
+    assert sorted(table) == preset_names()
+
+
+def sections(page):
+    """Heading of each section of a page: its text."""
+    parts = re.split(r"^##+ (.*?)(?: \{.*\})?$", page, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_the_reference_of_the_command_has_each_option_and_default(pages):
+    found, pending, count = sections(pages["reference/commands.md"]), [cli._parser()], 0
+    while pending:
+        parser = pending.pop()
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                pending += action.choices.values()
+            elif parser.prog != "keras-dpt" and not isinstance(action, argparse._HelpAction):
+                count += 1
+                for option in action.option_strings:
+                    assert f"`{option}`" in found[parser.prog], (parser.prog, option)
+                if isinstance(action.default, str | int) and action.default not in (
+                    False,
+                    "==SUPPRESS==",
+                ):
+                    assert f"`{action.default}`" in found[parser.prog], (parser.prog, action.dest)
+    assert count > 60
+
+
+def test_the_table_of_protocols_has_them_all(pages):
+    from keras_dpt.evaluation import PROTOCOLS
+
+    page = pages["reference/protocols.md"]
+    first = page.partition("## Data and source")[0]
+    assert set(re.findall(r"^\| `(\w+)`", first, re.MULTILINE)) == set(PROTOCOLS)
+    assert "| `nyu_eigen` | nyuv2/test | 654 | `eigen_nyu` | 10 m | none | per image |" in first
+    assert not [p.name for p in PROTOCOLS.values() if p.data not in page or p.reference not in page]
+
+
+class Page(html.parser.HTMLParser):
+    """Links, places to link to, and what is loaded, of a page of HTML."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.ids, self.loaded = [], set(), []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids |= {attributes.get("id"), attributes.get("name")}
+        address = attributes.get("href") or attributes.get("src")
+        if tag in ("a", "img") and address:
+            self.links.append(address)
+        if tag in ("script", "link", "img", "iframe") and address:
+            self.loaded.append(address)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site: a dict of file: `Page`."""
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    return {path: Page(path) for path in folder.rglob("*.html")}
+
+
+@pytest.mark.slow
+def test_site_loads_nothing_from_elsewhere(site, pages):
+    assert len(site) > len(pages)
+    for path, page in site.items():
+        assert "{{" not in path.read_text(encoding="utf-8"), path.name
+        assert not [address for address in page.loaded if address.startswith("http")], path.name
+    first = min((path for path in site if path.name == "index.html"), key=lambda p: len(p.parts))
+    assert "Dense Prediction Transformer" in first.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_links_of_the_site_lead_somewhere(site):
+    lost = []
+    for path, page in site.items():
+        for link in page.links:
+            address = urllib.parse.urlsplit(link)
+            if address.scheme or address.netloc or path.name == "404.html":
+                continue
+            target = path
+            if address.path:
+                target = (path.parent / urllib.parse.unquote(address.path)).resolve()
+                target = target / "index.html" if target.is_dir() else target
+            place = urllib.parse.unquote(address.fragment)
+            if not target.is_file() or (place and target in site and place not in site[target].ids):
+                lost.append((path.name, link))
+    assert not lost
