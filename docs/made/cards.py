@@ -1,31 +1,12 @@
-"""Model cards: one page per preset, from its JSON."""
+"""Model cards: one page per preset, `keras_dpt.cards` and what only the site adds."""
 
 import json
+import re
 
+from keras_dpt.cards import model_card
 from keras_dpt.presets import source_address, source_sha256
 from made.markdown import code, note, table
-from made.words import KINDS, checked, commercial_use, size_rule, trained
-
-CLASSES = {"depth": "DPTDepth", "segmentation": "DPTSegmentation"}
-SNIPPETS = {
-    "relative_inverse_depth": """
-depth = model.predict_image("photo.jpg")
-depth.colorize().save("depth.png")
-""",
-    "metric_depth": """
-depth = model.predict_image("photo.jpg")
-print(depth.metres.min(), depth.metres.max())
-""",
-    "labels": """
-labels = model.predict_image("photo.jpg")
-labels.overlay("photo.jpg", legend=True).save("overlay.png")
-""",
-}
-# Predictions of an untrained decoder would mislead.
-TRAINING_SNIPPET = """
-model.compile()  # loss, metrics and learning rates for depth
-# model.fit(batches), see the guide to training
-"""
+from made.words import checked, size_rule
 
 
 def card(preset, scores):
@@ -35,58 +16,44 @@ def card(preset, scores):
         preset: as from `keras_dpt.presets.read_preset`.
         scores: its rows, as from `read_scores`.
     """
+    text = model_card(preset, front_matter=False)
+    encoder = preset["architecture"]["encoder"]
+    link = f"[`{encoder}`](../api/models.md#keras_dpt.{encoder})"
+    text = text.replace(f"| {encoder} |", f"| {link} |", 1)
+    use, heading, facts = text.partition("## Licence")
     parts = [
-        f"# {preset['name']}\n\n{preset['description']}\n",
-        table(["", ""], _facts(preset)),
-        f"## Load it\n\n{code(snippet(preset), 'python')}\n{_offline(preset)}",
-        f"## Images\n\n{size_rule(preset)} Pixels, divided by 255, become `(x - mean) / std` with "
-        f"mean {_numbers(preset['image']['mean'])} and standard deviation "
-        f"{_numbers(preset['image']['std'])}. All of it is done by "
-        "[`DPTImageConverter`](../api/models.md#keras_dpt.DPTImageConverter).\n",
-        _labels(preset),
-        f"## Weights and licence\n\n{_sources(preset)}\n{preset['license_evidence']}\n",
-        f"## Training data\n\n{preset['training_data']}\n",
+        use.strip(),
+        _offline(preset),
+        f"**Checked with the official file:** {checked(preset)}.",
         _scores(scores),
-        _parity(preset),
-        _notes(preset),
+        _images(preset),
+        _labels(preset),
+        (heading + facts).strip(),
+        f"## Files\n\n{_sources(preset)}",
         "## Architecture\n\n"
         + note(
             "As in the preset's JSON", code(json.dumps(preset["architecture"], indent=2), "json")
         ),
-        "[All presets](index.md)\n",
+        "[All presets](index.md)",
     ]
-    return "\n".join(part for part in parts if part)
-
-
-def snippet(preset):
-    """A few lines that load a preset and use it."""
-    loaded = f'model = keras_dpt.{CLASSES[preset["task"]]}.from_preset("{preset["name"]}")'
-    used = SNIPPETS[preset["output"]["kind"]]
-    if preset["weights"] == "encoder_only":
-        used = TRAINING_SNIPPET
-    return f"import keras_dpt\n\n{loaded}{used}"
-
-
-def _facts(preset):
-    encoder = preset["architecture"]["encoder"]
-    return [
-        ["Task", preset["task"]],
-        ["Output", KINDS[preset["output"]["kind"]]],
-        ["Parameters", f"{preset['parameters']:,}"],
-        ["Encoder", f"[`{encoder}`](../api/models.md#keras_dpt.{encoder})"],
-        ["Weights", trained(preset)],
-        ["Licence of the weights", preset["weights_license"]],
-        ["Commercial use", commercial_use(preset)],
-        ["Checked with the official file", checked(preset)],
-    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _offline(preset):
     if not preset["sources"]:
-        return "The weights come with the package: no network is needed.\n"
+        return "The weights come with the package: no network is needed."
     return (
         "The first use downloads the official file, converts it and keeps the result in the cache; "
-        "a file that you have already can be passed as a path.\n"
+        "a file that you have already can be passed as a path."
+    )
+
+
+def _images(preset):
+    image = preset["image"]
+    return (
+        f"## Images\n\n{size_rule(preset)} Pixels, divided by 255, become `(x - mean) / std` with "
+        f"mean {_numbers(image['mean'])} and standard deviation {_numbers(image['std'])}. All of "
+        "it is done by [`DPTImageConverter`](../api/models.md#keras_dpt.DPTImageConverter)."
     )
 
 
@@ -99,12 +66,12 @@ def _labels(preset):
         swatch.format(tuple(color), number, name)
         for number, (name, color) in enumerate(zip(names, preset["output"]["palette"], strict=True))
     )
-    return f'## Classes\n\n<ul class="classes">\n{items}\n</ul>\n'
+    return f'## Classes\n\n<ul class="classes">\n{items}\n</ul>'
 
 
 def _sources(preset):
     if not preset["sources"]:
-        return "Bundled with the package.\n"
+        return "Bundled with the package."
     rows = []
     for source in preset["sources"]:
         address = source_address(source)
@@ -133,21 +100,10 @@ def _scores(rows):
     )
 
 
-def _parity(preset):
-    parity = preset["parity"]
-    if not parity:
-        return ""
-    rows = [
-        [size, f"{errors['max']:.1e}", f"{errors['rms']:.1e}"]
-        for size, errors in parity["height x width"].items()
-    ]
-    what = parity["what"][0].upper() + parity["what"][1:]
-    return f"## Parity\n\n{what}.\n\n{table(['height x width', 'largest', 'rms'], rows)}"
-
-
-def _notes(preset):
-    notes = "\n".join(f"- {text}" for text in preset["notes"])
-    return f"## Notes\n\n{notes}\n" if notes else ""
+def _architecture(preset):
+    text = json.dumps(preset["architecture"], indent=2)
+    lists = re.compile(r"\[\s+([-\d.,\s]+?)\s+\]")  # of numbers: one line each
+    return code(lists.sub(lambda found: f"[{' '.join(found[1].split())}]", text), "json")
 
 
 def _numbers(value):

@@ -52,10 +52,3 @@ def commercial_use(preset):
 def checked(preset):
     """Whether the official file was converted and compared, as a table's cell."""
     return "not yet" if preset["sources"] else "no official file: trained by this project"
-
-
-def trained(preset):
-    """What the weights hold, as a table's cell."""
-    if preset["weights"] == "encoder_only":
-        return "for training: pretrained encoder, untrained decoder"
-    return "complete" if preset["sources"] else "complete, bundled with the package"
