@@ -1,6 +1,7 @@
 """The code of guides and docstrings runs; the reference covers the public names."""
 
 import ast
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -55,15 +56,31 @@ def test_blocks_of_docstrings_run(blocks, workplace):
     run_blocks(blocks, "docstring")
 
 
-@pytest.mark.parametrize("module", [keras_dpt, keras_dpt.datasets], ids=lambda m: m.__name__)
-def test_the_reference_covers_the_public_names(module):
+def documented():
+    """The objects that the pages of the reference are about."""
     pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md")]
-    documented = {
-        name.rpartition(".")[2]
-        for name in re.findall(r"^::: (\S+)", "\n".join(pages), re.MULTILINE)
-    }
-    for name in module.__all__:
-        thing = getattr(module, name)
-        is_error = inspect.isclass(thing) and issubclass(thing, Exception)
-        if (inspect.isclass(thing) or inspect.isfunction(thing)) and not is_error:
-            assert name in documented
+    found = []
+    for path in re.findall(r"^::: (\S+)", "\n".join(pages), re.MULTILINE):
+        module, _, name = path.rpartition(".")
+        found.append((name, getattr(importlib.import_module(module), name)))
+    return found
+
+
+MODULES = [getattr(keras_dpt, name) for name in keras_dpt._MODULES]
+
+
+@pytest.mark.parametrize("module", [keras_dpt, *MODULES], ids=lambda module: module.__name__)
+def test_the_reference_covers_the_public_names(module):
+    there = documented()
+    names = getattr(module, "__all__", None) or [
+        name for name, thing in vars(module).items() if inspect.isclass(thing)
+    ]
+    public = {name: getattr(module, name) for name in names if not name.startswith("__")}
+    missing = [
+        name
+        for name, thing in public.items()
+        if not inspect.ismodule(thing)
+        and not any(name == other and thing is what for other, what in there)
+    ]
+    assert not missing
+    assert public

@@ -167,3 +167,19 @@ def test_links_of_the_site_lead_somewhere(site):
             if not target.is_file() or (place and target in site and place not in site[target].ids):
                 lost.append((path.name, link))
     assert not lost
+
+
+@pytest.mark.slow
+def test_docstrings_are_laid_out(site):
+    reference = [path for path in site if path.parent.name == "api"]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in reference}
+    assert len(texts) > 9
+    for name, text in texts.items():
+        text = text[text.index("<article") : text.index("</article>")]
+        assert not re.findall(r'<li class="doc-section-item[^>]*>\s*–', text), f"dash in {name}"
+        assert not re.findall(r"<p>[^<]*\n- ", text), f"list in a paragraph of {name}"
+        assert not re.findall(r"<p>\|", text), f"table in a paragraph of {name}"
+        assert '<details class="' not in text, f"box around a section of {name}"
+    # A list inside the description of an argument.
+    assert re.search(r"<li>\s*(<p>)?a name from", texts["models.html"])
+    assert "<td>mean abs(p - t) / t</td>" in texts["evaluation.html"]

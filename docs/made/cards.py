@@ -18,7 +18,7 @@ def card(preset, scores):
     """
     text = model_card(preset, front_matter=False)
     encoder = preset["architecture"]["encoder"]
-    link = f"[`{encoder}`](../api/models.md#keras_dpt.{encoder})"
+    link = f"[`{encoder}`](../api/encoders.md#keras_dpt.{encoder})"
     text = text.replace(f"| {encoder} |", f"| {link} |", 1)
     use, heading, facts = text.partition("## Licence")
     parts = [

@@ -29,6 +29,7 @@ VIDEO_SUFFIXES = (
     ".ogv", ".ts", ".webm", ".wmv",
 )
 # fmt: on
+"""How names of videos end, in lower case; `keras-dpt depth` knows them by it."""
 
 _TICKS = 90_000  # of a second, in written files; whole for the usual frame rates
 _WHOLE = 0.97  # declared durations and numbers of frames are a little off in good files, too
@@ -37,10 +38,11 @@ _BT_709, _LIMITED_RANGE = 1, 1  # what players take an untagged video for
 
 
 class Frame(NamedTuple):
-    """One picture of a video.
+    """One image of a video.
 
-    pixels: `(H, W, 3)` uint8 RGB, upright.
-    time: seconds since the first frame.
+    Attributes:
+        pixels: `(H, W, 3)` uint8 RGB, upright.
+        time: seconds since the first frame.
     """
 
     pixels: np.ndarray

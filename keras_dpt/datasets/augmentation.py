@@ -99,9 +99,11 @@ class Augmentation:
         return image
 
 
-# As in the paper. Its depth pictures do not fill the window: 384 is their longer side.
 PAPER_DEPTH = Augmentation(longer_side=384)
+"""As in the paper, whose depth images do not fill the window: 384 is their longer side."""
+
 PAPER_SEGMENTATION = Augmentation(longer_side=520, rescale=(0.5, 2.0))
+"""As in the paper, for windows of 480 x 480."""
 
 
 def centered(

@@ -101,7 +101,10 @@ def camvid(folder: str | os.PathLike, split: str) -> Source:
     Expects `SPLIT/rgb/NAME.jpg` and `SPLIT/seg/NAME.png`, or SegNet's `SPLIT/NAME.png` and
     `SPLITannot/NAME.png`. Ids are SegNet's, 11 is unlabelled.
 
-    Args: folder: see above. split: "train", "val" or "test".
+    Args:
+        folder: see above.
+        split: "train", "val" or "test".
+
     Returns: `Source` of kind "labels". Raises: DataError: files are missing.
     Source: Brostow et al. 2009, "Semantic object classes in video".
     """

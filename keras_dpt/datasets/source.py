@@ -14,12 +14,13 @@ from keras_dpt.models.targets import LabelsSeen
 
 
 class Sample(NamedTuple):
-    """One picture and what is known about its pixels.
+    """One image and what is known about its pixels.
 
-    image: `(H, W, 3)` uint8 RGB.
-    target: `(H, W)` float32 depth or disparity, 0 where unknown; or integer class ids,
-        `ignore_index` where unknown; or what another `TargetKind` has.
-    valid: `(H, W)` bool, true where the target is known.
+    Attributes:
+        image: `(H, W, 3)` uint8 RGB.
+        target: `(H, W)` float32 depth or disparity, 0 where unknown; or integer class ids,
+            `ignore_index` where unknown; or what another `TargetKind` has.
+        valid: `(H, W)` bool, true where the target is known.
     """
 
     image: np.ndarray

@@ -66,11 +66,11 @@ def depth_errors(prediction, truth):
 
     | name                      | formula                                                     |
     |---------------------------|-------------------------------------------------------------|
-    | `abs_rel`                 | mean |p - t| / t                                            |
+    | `abs_rel`                 | mean abs(p - t) / t                                         |
     | `sq_rel`                  | mean (p - t)^2 / t, metres                                  |
     | `rmse`                    | sqrt(mean (p - t)^2), metres                                |
     | `rmse_log`                | sqrt(mean g^2)                                              |
-    | `log10`                   | mean |log10 p - log10 t|                                    |
+    | `log10`                   | mean abs(log10 p - log10 t)                                 |
     | `silog`                   | 100 sqrt(mean g^2 - (mean g)^2)                             |
     | `log_bias`                | mean g, signed                                              |
     | `d1`, `d2`, `d3`          | share of values with max(p / t, t / p) < 1.25, 1.25^2, 1.25^3 |
@@ -110,7 +110,7 @@ def disparity_errors(prediction, truth):
     | name        | formula                                                                       |
     |-------------|-------------------------------------------------------------------------------|
     | `nrmse`     | sqrt(mean (p - t)^2) / standard deviation of t: 0 perfect, 1 the best constant |
-    | `nmae`      | mean |p - t| / mean |t - median t|                                            |
+    | `nmae`      | mean abs(p - t) / mean abs(t - median t)                                      |
 
     Args: prediction, truth: `(N,)` disparity, aligned.
     Returns: dict of floats.

@@ -446,3 +446,4 @@ _ALL = (
     _labels("labels", "any images with class labels", reference="mean over classes, all pixels"),
 )
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
+"""Every `Protocol` by its name, as `evaluate` takes it."""

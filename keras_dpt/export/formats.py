@@ -50,6 +50,7 @@ FORMATS = {
         Format("openvino", ".xml", "openvino", "openvino"),
     )
 }
+"""The formats by the name that `export_model` and `keras-dpt export` take."""
 
 # By backend and format; why something is missing here stands in `REASONS`.
 PAIRS = {
