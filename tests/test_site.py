@@ -109,6 +109,32 @@ def test_the_table_of_protocols_has_them_all(pages):
     assert not [p.name for p in PROTOCOLS.values() if p.data not in page or p.reference not in page]
 
 
+@pytest.mark.slow
+def test_shapes_of_the_drawing_are_the_networks(made):
+    import keras
+
+    import keras_dpt
+
+    drawn = made.architecture
+    model = keras_dpt.DPTDepth.from_preset("dpt_base", load_weights=False)
+    backbone, steps = model.backbone, ("read", "reassemble", "fusion_input", "fusion")
+    names = [f"{step}_{n}" for step in steps for n in (4, 3, 2, 1)]
+    inside = keras.Model(backbone.input, {n: backbone.get_layer(n).output for n in names})
+    image = keras.KerasTensor((1, *drawn.IMAGE))
+    found = {name: x.shape[1:] for name, x in inside.compute_output_spec(image).items()}
+    for row, n in enumerate((4, 3, 2, 1)):
+        assert found[f"read_{n}"] == drawn.READ
+        assert found[f"reassemble_{n}"] == drawn.REASSEMBLED[row]
+        assert found[f"fusion_input_{n}"] == (*drawn.REASSEMBLED[row][:2], drawn.FUSION_CHANNELS)
+        assert found[f"fusion_{n}"] == drawn.FUSED[row]
+    assert model.compute_output_spec(image).shape[1:] == drawn.DEPTH
+    (tap, *_) = backbone.image_encoder.taps
+    assert (drawn.READ[0] * drawn.READ[1] + tap.num_prefix_tokens, tap.channels) == drawn.TOKENS
+    lasts = [f"blocks {i - 1} to {i + 1}" for i in backbone.image_encoder.out_indices]
+    assert lasts == list(drawn.BLOCKS[::-1])
+    assert drawn.drawing().count("<a href=") == 24
+
+
 class Page(html.parser.HTMLParser):
     """Links, places to link to, and what is loaded, of a page of HTML."""
 
@@ -145,6 +171,7 @@ def site(tmp_path_factory):
 def test_site_loads_nothing_from_elsewhere(site, pages):
     assert len(site) > len(pages)
     for path, page in site.items():
+        assert path.name != "architecture.html" or "<svg viewBox" in path.read_text("utf-8")
         assert "{{" not in path.read_text(encoding="utf-8"), path.name
         assert not [address for address in page.loaded if address.startswith("http")], path.name
     first = min((path for path in site if path.name == "index.html"), key=lambda p: len(p.parts))

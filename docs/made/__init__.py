@@ -1,15 +1,17 @@
 """Pages of the site that are made from data and code when it is built; mkdocs does not copy them.
 
-`pages()` is asked by `docs/hooks.py`, `models_navigation()` puts the model cards into the menu.
+`docs/hooks.py` asks for them: `pages()` are whole pages, `models_navigation()` is their place in
+the menu, `drawing()` a part of the page about the architecture.
 """
 
+from made.architecture import drawing
 from made.cards import card
 from made.commands import commands_page
 from made.models import models_navigation, models_page
 from made.protocols import protocols_page
 from made.scores import read_scores
 
-__all__ = ["models_navigation", "pages"]
+__all__ = ["drawing", "models_navigation", "pages"]
 
 
 def pages(root):
