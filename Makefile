@@ -8,7 +8,7 @@ BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-apps test-slow fuzz parity evaluate notebooks \
+.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-apps test-slow fuzz parity evaluate notebooks figures \
 	docs lint format clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
@@ -20,6 +20,7 @@ help:
 	@echo "make parity       full-size models against independent references (25 minutes)"
 	@echo "make evaluate     the table of docs/guides/scores.md (DATA=folder), into evaluations/"
 	@echo "make notebooks    examples/notebooks/*.ipynb from their sources beside them"
+	@echo "make figures      the figures of the documentation, into docs/figures"
 	@echo "make docs         the documentation site, into build/site"
 	@echo "make lint         style, static checks, spelling; make format repairs what it can"
 
@@ -67,6 +68,9 @@ evaluate: $(VENV)/.user
 
 notebooks: $(VENV)/.documents
 	$(VENV)/bin/python examples/notebooks/build.py
+
+figures: $(VENV)/.user
+	KERAS_BACKEND=$${KERAS_BACKEND:-tensorflow} $(VENV)/bin/python examples/figures.py --out docs/figures
 
 docs: $(VENV)/.documents
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict

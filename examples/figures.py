@@ -3,7 +3,7 @@
     python examples/figures.py --out docs/figures        (or: make figures)
 
 Photos: Middlebury's "motorcycle" (Scharstein et al. 2014) with its true disparity, which
-scikit-image ships; a pagoda by Daniel Buechele (CC BY 2.0), which scikit-learn ships. Each figure
+scikit-image ships; a pagoda by danielbuechele (CC BY 2.0), which scikit-learn ships. Each figure
 is drawn by the function of its name.
 """
 
@@ -152,7 +152,7 @@ def _seen(cloud, degrees, size):
         [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
     )
     middle = np.array([0, 0, np.median(cloud.points[:, 2])])
-    seen = (cloud.points - middle) @ turn.T + middle + [0, 0, 0.25]
+    seen = (cloud.points - middle) @ turn.T + middle + [0, 0, 0.5]
     image = np.full((*size, 3), 255, "uint8")
     for i in np.argsort(-seen[:, 2], kind="stable").reshape(-1, 1900):  # far before near
         x, y, z = seen[i].T

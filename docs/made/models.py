@@ -19,7 +19,7 @@ FAMILIES = (
 )
 
 INTRODUCTION = """\
-# Presets
+# Model cards
 
 Each preset is a name for `from_preset`. Sizes are height x width: images are resized to about
 this size, and others work too unless the table says "only". Licences are as stated by the authors
