@@ -1,4 +1,4 @@
-"""For mkdocs: pages made from data, code and the repository's documents, and links out of the site."""
+"""For mkdocs: pages made from data, code and documents of the repository; links out of the site."""
 
 import posixpath
 import re
@@ -45,7 +45,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Fill in documents and the drawing; make links that hold in the repository hold on the site."""
+    """Fill in documents and the drawing; links that hold in the repository hold here, too."""
     here = posixpath.dirname(page.file.src_uri)
     folder = posixpath.join("docs", here)
     if match := re.fullmatch(r"\{\{ (\w+\.md) \}\}\s*", markdown):
