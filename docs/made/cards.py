@@ -8,6 +8,12 @@ from keras_dpt.presets import source_address, source_sha256
 from made.markdown import code, note, table
 from made.words import checked, size_rule
 
+# Drawn by examples/figures.py.
+PICTURES = {
+    "dpt_mini_nyuv2": "![A photo, and its relative inverse depth](../figures/depth.jpg)",
+    "dpt_mini_camvid": "![A photo, and its labels with a legend](../figures/segmentation.jpg)",
+}
+
 
 def card(preset, scores):
     """The page of a preset.
@@ -25,6 +31,7 @@ def card(preset, scores):
         use.strip(),
         _offline(preset),
         f"**Checked with the official file:** {checked(preset)}.",
+        PICTURES.get(preset["name"], ""),
         _scores(scores),
         _images(preset),
         _labels(preset),

@@ -9,7 +9,8 @@ from made.words import KINDS, checked, commercial_use, image_size
 FAMILIES = (
     ("Bundled with the package", r"dpt_mini_"),
     ("DPT (2021)", r"dpt_(base|large|hybrid)($|_kitti|_nyu|_ade20k)"),
-    ("Depth Anything V2", r"depth_anything_v2_"),
+    ("Depth Anything V2", r"depth_anything_v2_(?!metric)"),
+    ("Depth Anything V2, metric", r"depth_anything_v2_metric_"),
     ("Depth Anything V1", r"depth_anything_"),
     ("DINOv2", r"dinov2_"),
     ("MiDaS 3.1", r"dpt_(beit|swin)"),
@@ -21,11 +22,11 @@ FAMILIES = (
 INTRODUCTION = """\
 # Model cards
 
-Each preset is a name for `from_preset`. Sizes are height x width: images are resized to about
-this size, and others work too unless the table says "only". Licences are as stated by the authors
-of the weights; this is not legal advice. "Checked": whether the official file was converted and
-compared with the original on real weights. Until then, what is known is the comparison on random
-weights, which each card quotes.
+Each preset is a name for `from_preset`; [how to choose](../guides/presets.md) is a guide of its
+own. Sizes are height x width: images are resized to about this size, and others work too unless
+the table says "only". Licences are as stated by the authors of the weights; this is not legal
+advice. "Checked": whether the official file was converted and compared with the original on real
+weights. Until then, the cards quote what was measured on random weights.
 
 `keras_dpt.list_presets()` and `keras-dpt presets` print the same list;
 `list_presets(commercial_ok=True)` leaves out what the licence restricts.
@@ -77,5 +78,5 @@ def _row(preset):
         image_size(preset),
         preset["weights_license"],
         commercial_use(preset),
-        checked(preset).partition(":")[0],
+        checked(preset).partition(" (")[0],
     ]

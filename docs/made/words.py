@@ -51,4 +51,4 @@ def commercial_use(preset):
 
 def checked(preset):
     """Whether the official file was converted and compared, as a table's cell."""
-    return "not yet" if preset["sources"] else "no official file: trained by this project"
+    return "not yet" if preset["sources"] else "no official file (trained by this project)"
