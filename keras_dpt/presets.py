@@ -25,7 +25,7 @@ def read_preset(name):
     arguments of `DPTImageConverter`), `output` (`kind`, `unit`), `parameters`, `weights`
     ("complete", or "encoder_only" where the decoder starts untrained), `sources` (in order of
     preference: `format` and `repo` with `file`, or `url`, and `encoder_url` where the encoder is a
-    file of its own; `sha256` or `sha256_prefix` where it is known),
+    file of its own; `sha256` or `sha256_prefix` where it is known, `encoder_sha256` likewise),
     `weights_license`, `license_evidence`, `commercial_ok` (true where the authors' licence of the
     weights says so, `None` where the training data make it doubtful), `training_data`, `notes`,
     `parity` (measured figures).
@@ -38,6 +38,11 @@ def read_preset(name):
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ValueError(f"There is no preset {name!r}.{hint} Presets: {', '.join(names)}.")
     return json.loads((_directory() / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def preset_file(name):
+    """Path of a preset's JSON file. Raises: ValueError: there is no such preset."""
+    return _directory() / f"{read_preset(name)['name']}.json"
 
 
 def preset_path(name):

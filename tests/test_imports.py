@@ -25,7 +25,7 @@ ROWS = [
     ("loading",),
     ("datasets",),
     ("training",),
-    ("evaluation", "export"),
+    ("evaluation", "export", "verification"),
     ("apps", "video"),
     ("cli", "__main__"),
 ]

@@ -18,13 +18,14 @@ from keras_dpt.cli import (
     process,
     segment,
     study,
+    verify,
 )
 from keras_dpt.errors import KerasDPTError
 from keras_dpt.logs import quiet_frameworks
 from keras_dpt.memory import keep_freed_memory
 from keras_dpt.version import __version__
 
-COMMANDS = (depth, segment, points, demo, evaluate, study, presets, convert, export)
+COMMANDS = (depth, segment, points, demo, evaluate, study, presets, convert, export, verify)
 
 
 def main(argv=None):

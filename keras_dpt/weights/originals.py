@@ -55,6 +55,29 @@ def located(source, progress=True):
         yield expanded(source), Path(source).name, None
 
 
+@contextmanager
+def located_source(preset, source, progress=True):
+    """As `located`, for one of the `sources` of a preset's dict, and no other in its place.
+
+    Yields: path of its file, or of the folder of two files of one network.
+    Raises: WeightsError: the file can't be had, or it is another one.
+    """
+    with ExitStack() as stack:
+        path, is_ours = _fetch_source(preset, source, progress, stack)
+        yield path
+        if is_ours:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_here(source):
+    """Whether the file of a preset's source lies in the cache: ours, or the hub's."""
+    if "repo" not in source or _is_placed(source):
+        return _is_placed(source)
+    import huggingface_hub
+
+    return isinstance(huggingface_hub.try_to_load_from_cache(source["repo"], source["file"]), str)
+
+
 def _fetch_preset(name, progress, stack):
     """Path, address and "downloaded by us" of the first of a preset's sources that can be had.
 
@@ -66,26 +89,10 @@ def _fetch_preset(name, progress, stack):
             return _checked(source), presets.source_address(source), False
     failures = []
     for source in preset["sources"]:
-        address, sha256 = presets.source_address(source), presets.source_sha256(source)
+        address = presets.source_address(source)
         try:
-            if "repo" in source:
-                file = download_from_hub(source["repo"], source["file"], sha256=sha256)
-                return file, address, False
-            require_torch(address)
-            if not is_offline():
-                stack.enter_context(_lock(source))
-            if _is_placed(source):  # another process has just left it
-                return _checked(source), address, False
-            # Files hold 4 bytes a parameter, and little that the network leaves out.
-            limit = _SPARE + 8 * preset["parameters"]
-            if "encoder_url" in source:
-                # A file that somebody put there stays there.
-                files = {_placed(source) / _name(source[key]): source[key] for key in _PAIR}
-                missing = [file for file in files if not file.is_file()]
-                for file in missing:
-                    download(files[file], file, None, progress, limit)
-                return _placed(source), address, len(missing) == len(files)
-            return download(address, _placed(source), sha256, progress, limit), address, True
+            file, is_ours = _fetch_source(preset, source, progress, stack)
+            return file, address, is_ours
         except WeightsError as error:
             failures.append(str(error))
         except Exception as error:  # of the system, or of a client: another source may do
@@ -105,18 +112,46 @@ def _fetch_preset(name, progress, stack):
     )
 
 
+def _fetch_source(preset, source, progress, stack):
+    """Path of one of a preset's sources, fetched if need be, and whether we downloaded it."""
+    if _is_placed(source):
+        return _checked(source), False
+    address, sha256 = presets.source_address(source), presets.source_sha256(source)
+    if "repo" in source:
+        return download_from_hub(source["repo"], source["file"], sha256=sha256), False
+    require_torch(address)
+    if not is_offline():
+        stack.enter_context(_lock(source))
+    if _is_placed(source):  # another process has just left it
+        return _checked(source), False
+    # Files hold 4 bytes a parameter, and little that the network leaves out.
+    limit = _SPARE + 8 * preset["parameters"]
+    if "encoder_url" in source:
+        # A file that somebody put there stays there.
+        hashes = {source["url"]: sha256, source["encoder_url"]: source.get("encoder_sha256")}
+        files = {_placed(source) / _name(source[key]): source[key] for key in _PAIR}
+        missing = [file for file in files if not file.is_file()]
+        for file in missing:
+            download(files[file], file, hashes[files[file]], progress, limit)
+        return _placed(source), len(missing) == len(files)
+    return download(address, _placed(source), sha256, progress, limit), True
+
+
 def _checked(source):
     """The file of a source that lies in its place, if it is the right one; or the folder of two."""
-    file, sha256 = _placed(source), presets.source_sha256(source)
-    if sha256 is None:
-        return file
-    found = sha256_of(file)
-    if not found.startswith(sha256):
-        raise WeightsError(
-            f"{file} has sha256 {found}; it should start with {sha256}. Put the right file there, "
-            f"from {presets.source_address(source)}, or delete it."
-        )
-    return file
+    place = _placed(source)
+    wanted = {place: (presets.source_sha256(source), presets.source_address(source))}
+    if "encoder_url" in source:
+        known = presets.source_sha256(source), source.get("encoder_sha256")
+        urls = source["url"], source["encoder_url"]
+        wanted = {place / _name(url): (x, url) for x, url in zip(known, urls, strict=True)}
+    for file, (sha256, address) in wanted.items():
+        if sha256 is not None and not (found := sha256_of(file)).startswith(sha256):
+            raise WeightsError(
+                f"{file} has sha256 {found}; it should start with {sha256}. Put the right file "
+                f"there, from {address}, or delete it."
+            )
+    return place
 
 
 def _lock(source):
