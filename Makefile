@@ -8,8 +8,8 @@ BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-apps test-slow fuzz parity evaluate notebooks figures \
-	docs lint format clean
+.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-apps test-slow test-wheel fuzz parity evaluate \
+	notebooks figures docs lint format release clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
 	@echo "make test         the tests on TensorFlow, JAX and PyTorch, 10 to 35 minutes (make test-jax for one)"
@@ -22,6 +22,8 @@ help:
 	@echo "make notebooks    examples/notebooks/*.ipynb from their sources beside them"
 	@echo "make figures      the figures of the documentation, into docs/figures"
 	@echo "make docs         the documentation site, into build/site"
+	@echo "make test-wheel   the wheel in an empty environment, without the checkout (1 to 8 minutes)"
+	@echo "make release      wheel and source archive into dist/, checked, and the text of the tag"
 	@echo "make lint         style, static checks, spelling; make format repairs what it can"
 
 demo: $(VENV)/.user
@@ -75,6 +77,15 @@ figures: $(VENV)/.user
 docs: $(VENV)/.documents
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
+# Both archives, what is in them, and the changelog's date. Notebooks install the wheel of this version.
+release: $(VENV)/.release
+	$(VENV)/.release-tools/bin/python .ci/release.py
+
+# Before a version has a date: RELEASE_PYTHON=python3.13 for another Python.
+test-wheel: $(VENV)/.release $(VENV)/.developer
+	$(VENV)/.release-tools/bin/python .ci/release.py --unreleased --out build/wheel
+	$(VENV)/bin/python .ci/clean_room.py build/wheel/*.whl $(if $(RELEASE_PYTHON),--python $(RELEASE_PYTHON))
+
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -105,6 +116,12 @@ $(VENV)/.documents: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.apps: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable ".[demo,ray]" playwright
 	touch $@ $(VENV)/.user
+
+# What builds a release is not what tests it.
+$(VENV)/.release: | $(VENV)/bin/python
+	$(VENV)/bin/python -m venv $(VENV)/.release-tools
+	$(VENV)/.release-tools/bin/python -m pip --disable-pip-version-check install --quiet "build>=1.2"
+	touch $@
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python
 	$(PIP) "ruff>=0.9" "codespell>=2.4"

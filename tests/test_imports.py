@@ -25,7 +25,7 @@ ROWS = [
     ("loading",),
     ("datasets",),
     ("training",),
-    ("evaluation", "export", "verification"),
+    ("evaluation", "export", "publish", "verification"),
     ("apps", "video"),
     ("cli", "__main__"),
 ]

@@ -7,6 +7,7 @@ A source is a Python file in jupytext's percent format: `# %%` begins a cell of 
 the same for all, and holds no outputs.
 """
 
+import runpy
 from pathlib import Path
 
 import jupytext
@@ -18,6 +19,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 # is no one's.
 REPOSITORY = "set_account/keras_dpt"
 BRANCH = "main"
+# The published wheel of this version, as .github/workflows/publish.yml puts it beside the release.
+VERSION = runpy.run_path(str(Path(__file__).parents[2] / "keras_dpt" / "version.py"))["__version__"]
+RELEASE = f"https://github.com/{REPOSITORY}/releases/download/v{VERSION}"
+PACKAGE = f"keras-dpt[demo] @ {RELEASE}/keras_dpt-{VERSION}-py3-none-any.whl"
 
 FOLDER = Path(__file__).parent
 SOURCES = sorted(FOLDER.glob("[0-9]_*.py"))
@@ -29,7 +34,7 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("keras_dpt") is None:
-    package = "keras-dpt[demo] @ git+https://github.com/{REPOSITORY}@{BRANCH}"
+    package = "{PACKAGE}"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", package], check=True)"""
 
 

@@ -16,6 +16,7 @@ from keras_dpt.cli import (
     points,
     presets,
     process,
+    publish,
     segment,
     study,
     verify,
@@ -25,7 +26,8 @@ from keras_dpt.logs import quiet_frameworks
 from keras_dpt.memory import keep_freed_memory
 from keras_dpt.version import __version__
 
-COMMANDS = (depth, segment, points, demo, evaluate, study, presets, convert, export, verify)
+COMMANDS = (depth, segment, points, demo, evaluate, study, presets, convert, export)
+COMMANDS += (verify, publish)
 
 
 def main(argv=None):
