@@ -114,12 +114,16 @@ def upload(folder, address, private=None):
             )
         keras_hub.upload_preset(address, str(folder))
     except Exception as error:  # of whatever client: it has its own exceptions
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        reason = "; ".join(map(_line, filter(None, (error, error.__cause__))))
         hint = "`hf auth login`" if address.startswith("hf://") else "Kaggle's API token"
         raise WeightsError(
-            f"{address} does not take the preset: {reason} Check the name, and that you are "
+            f"{address} does not take the preset: {reason}. Check the name, and that you are "
             f"signed in ({hint})."
         ) from error
+
+
+def _line(error):
+    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
 
 
 def _linked(file, target):

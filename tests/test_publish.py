@@ -19,6 +19,8 @@ from keras_dpt.presets import preset_path, read_preset
 from keras_dpt.publish import staged
 
 COMMIT = "c0ffee" + "0" * 34
+# huggingface-hub's own, of its HTTP client.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 NAME = "dpt_mini_camvid"
 
 
@@ -91,7 +93,14 @@ def _handler(hub):
 
         def received(self):
             hub.requests.append(f"{self.command} {self.path}")
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            content = b""
+            while size := int(self.rfile.readline(), 16):
+                content += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return content
 
         def do_GET(self):
             self.received()
@@ -120,6 +129,8 @@ def _handler(hub):
             path = self.path.split("?")[0]
             if path == "/api/repos/create":
                 answer = hub.create(json.loads(body))
+            elif path == "/api/validate-yaml":  # of the card's front matter
+                answer = {"errors": [], "warnings": []}
             elif found := re.fullmatch(r"/api/models/(.+)/preupload/main", path):
                 answer = hub.preupload(json.loads(body))
             elif found := re.fullmatch(r"/(.+)\.git/info/lfs/objects/batch", path):
@@ -184,7 +195,7 @@ def test_what_is_uploaded_can_be_loaded(hub, folder, capsys):
     assert f'from_preset("{address}")' in card and "`a.pt`" in card
     assert 'license: "cc-by-nc-4.0"' in card
     model = keras_dpt.DPTSegmentation.from_preset(address)
-    assert model.class_names == read_preset(NAME)["output"]["class_names"]
+    assert list(model.class_names) == read_preset(NAME)["output"]["class_names"]
 
     # The next upload replaces the card, and leaves the folder as it is.
     files["README.md"] = b"old"
@@ -223,7 +234,7 @@ def test_folders_that_are_none(hub, folder, tmp_path, capsys):
     assert main(["publish", str(folder), "--to", "hf://user/a", "--yes"]) == 2
     assert "has no keras_dpt.json" in capsys.readouterr().err
     assert main(["publish", "dpt_larg", "--to", "hf://user/a"]) == 2
-    assert "Did you mean 'dpt_large'?" in capsys.readouterr().err
+    assert "Did you mean 'dpt_large'" in capsys.readouterr().err
     assert hub.requests == []
 
 

@@ -2,8 +2,9 @@
 
     python tests/verification/full_size.py dpt_hybrid dpt_large depth_anything_v2_small
 
-It needs transformers, about 8 GB of memory and, in the folder of `--out`, 10 GB of disk. What it
-shows: time and memory of each file, and that nothing but rounding is between the networks.
+It needs transformers, about 8 GB of memory and, in the folder of `--out`, 12 GB of disk. What it
+shows: time and memory of each file, and that nothing but rounding is between the networks. The
+files and what was verified are kept there: a second call goes on.
 """
 
 import argparse
@@ -86,10 +87,20 @@ def torch_file(tensors):
     return buffer.getvalue()
 
 
-def serve(name, server):
+def made(name, folder):
+    """The bytes of a preset's files, made once."""
+    files = [folder / f"{name}.{part}" for part in ("hub", "authors", "config")]
+    if not files[-1].is_file():
+        folder.mkdir(exist_ok=True)
+        for file, content in zip(files, FILES[name](), strict=True):
+            file.write_bytes(content)
+    return [file.read_bytes() for file in files]
+
+
+def serve(name, server, folder):
     """Put a preset's files on the server; returns the preset's dict with their addresses."""
     preset = json.loads((ROOT / "presets" / f"{name}.json").read_text())
-    hub, authors, config = FILES[name]()
+    hub, authors, config = made(name, folder)
     for source, content in zip(preset["sources"], (hub, authors), strict=True):
         source.pop("sha256", None)
         source["sha256_prefix"] = None
@@ -109,15 +120,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("presets", nargs="+", choices=FILES, metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("build/verification"))
+    parser.add_argument("--port", type=int, default=8719)
     args = parser.parse_args()
     place = args.out.absolute()
     for folder in ("keras_dpt", "tests/parity"):
         shutil.copytree(ROOT / folder, place / folder, dirs_exist_ok=True)
     (place / "presets").mkdir(exist_ok=True)
     shutil.copy(ROOT / "presets" / "dpt_large.json", place / "presets")
-    with Server().running() as server:
+    with Server(args.port).running() as server:  # addresses are part of what is verified
         for name in args.presets:
-            preset = serve(name, server)
+            preset = serve(name, server, place / "files")
             (place / "presets" / f"{name}.json").write_text(json.dumps(preset, indent=2))
         environment = os.environ | {
             "HF_ENDPOINT": server.url,

@@ -24,9 +24,9 @@ class Server:
         requests: "GET /path bytes=5-" and so on, as they came.
     """
 
-    def __init__(self):
-        self.files, self.faults, self.requests = {}, [], []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+    def __init__(self, port=0):
+        self.files, self.faults, self.requests, self._digests = {}, [], [], {}
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._http.handle_error = lambda *_: None  # a client that hangs up is part of the tests
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
 
@@ -40,6 +40,14 @@ class Server:
             self._http.shutdown()
             thread.join()
             self._http.server_close()
+
+    def digest(self, path):
+        """Hex sha256 of a file, computed once: some have gigabytes."""
+        content, (seen, digest) = self.files[path], self._digests.get(path, (None, None))
+        if seen is not content:
+            digest = hashlib.sha256(content).hexdigest()
+            self._digests[path] = content, digest
+        return digest
 
     def gets(self):
         """The GET requests that came."""
@@ -82,7 +90,7 @@ def _handler(server):
                     self.wfile.write(bytes(1 << 16))
 
             content = server.files[self.path]
-            digest = hashlib.sha256(content).hexdigest()
+            digest = server.digest(self.path)
             if fault == "damage":
                 content = bytes(len(content))
             start = int(re.match(r"bytes=(\d+)-", asked)[1]) if asked else 0
