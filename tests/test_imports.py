@@ -133,7 +133,8 @@ def test_torch_is_for_files_and_for_what_keras_lacks():
         "keras_dpt.ops.standardize",
         "keras_dpt.ops.torch_linear",
     }
-    assert users == files | speed | training
+    originals = {"keras_dpt.verification.original"}
+    assert users == files | speed | training | originals
 
 
 @pytest.mark.parametrize("module", WITHOUT_KERAS)

@@ -86,6 +86,7 @@ def _by_transformers(preset, source, path, images):
     import transformers
 
     encoder = preset["architecture"]["encoder_config"]
+    transformers.utils.logging.disable_progress_bar()
     folder = Path(path).parent
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     # Intel's files say 1e-12 where the networks were trained with 1e-6; presets follow training.
