@@ -1,6 +1,6 @@
 """Install the wheel into an empty environment and use it there, away from the checkout.
 
-    python .ci/clean_room.py dist/keras_dpt-*.whl [--python python3.12] [--keep FOLDER]
+    python .ci/clean_room.py dist/keras_dpt-*.whl [--python python3.12]
 
 What runs there: the README's first Python blocks (on bundled presets, where they name others), the
 command line, both bundled presets, and `from_preset` of a local file. The environment that runs
@@ -69,7 +69,9 @@ def main():
         subprocess.run([args.python, "-m", "venv", str(bin_.parent)], check=True)
         install = [str(bin_ / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
         install += ["--quiet", str(args.wheel.resolve()), *args.extra]
-        subprocess.run(install, check=True, cwd=room)
+        # With a checkout on its path, pip takes the package for installed.
+        clean = {name: x for name, x in os.environ.items() if not name.startswith("PYTHON")}
+        subprocess.run(install, check=True, cwd=room, env=clean)
         print(f"installed in {time.monotonic() - begin:.0f} s", flush=True)
         kept = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG", "SYSTEMROOT")}
         environment = kept | {
