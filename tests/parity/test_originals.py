@@ -7,6 +7,7 @@ from contracts import predict
 import keras_dpt
 from keras_dpt.conversion import engine
 from keras_dpt.conversion.formats import FORMATS, format_of
+from keras_dpt.verification import original
 from keras_dpt.verification.original import TRANSFORMERS, largest_difference
 from keras_dpt.weights.readers import Spec
 
@@ -258,3 +259,97 @@ def test_what_no_difference_is():
     assert largest_difference([[x + x.std(), 1000 * x]], [maps]) == pytest.approx(1)
     with pytest.raises(keras_dpt.WeightsError, match=r"Outputs of \[\(2, 3\)\]"):
         largest_difference([x], [x[:1]])
+
+
+def hub_directory(kind, folder):
+    """A directory as on the hub, of transformers' own making, and the preset's architecture."""
+    import torch
+    import transformers
+
+    from . import test_dinov2, test_midas
+
+    if kind == "hf_dpt_beit":
+        test_midas.hub_model(folder, test_midas.hub_config(test_midas.BEIT))
+    elif kind == "hf_dpt_swinv2":
+        config = test_midas.hub_config(test_midas.SWIN2)
+        test_midas.hub_model(folder, config | {"neck_hidden_sizes": [16, 32, 64, 128]})
+    elif kind == "hf_dpt_segmentation":
+        network = reference.make_reference("tiny", num_classes=7, use_batch_norm=True)
+        network.save_pretrained(folder)
+    else:
+        config = {
+            "model_type": "dpt",
+            "backbone_config": test_dinov2.hub_backbone(apply_layernorm=False),
+            "add_projection": True,
+            "readout_type": "project",
+            "neck_hidden_sizes": list(dinov2.WIDTHS),
+            "fusion_hidden_size": 256,  # transformers writes it into the head's projection
+            "use_bias_in_fusion_residual": False,
+            "neck_ignore_stages": [],
+        }
+        settings = {k: v for k, v in config.items() if k != "model_type"} | {"is_hybrid": False}
+        network = transformers.DPTForDepthEstimation(transformers.DPTConfig(**settings))
+        test_dinov2.save_hub_model(folder, network, config)
+        from safetensors.torch import load_file
+
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    (weights,) = [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
+    return weights
+
+
+@pytest.mark.compiles_long
+@pytest.mark.parametrize(
+    "name", ["hf_dpt_beit", "hf_dpt_swinv2", "hf_dpt_segmentation", "hf_dinov2_depther"]
+)
+def test_transformers_reads_the_same_file(name, tmp_path):
+    pytest.importorskip("transformers")
+    path = hub_directory(name, tmp_path / "hub")
+    task = "segmentation" if "segmentation" in name else "depth"
+    cls = keras_dpt.DPTSegmentation if task == "segmentation" else keras_dpt.DPTDepth
+    model = cls.from_preset(str(path.parent))
+    encoder = model.backbone.image_encoder
+    config = {"layer_norm_epsilon": encoder.layer_norm_epsilon}
+    preset = {"task": task, "architecture": {"encoder_config": config, "task_config": {}}}
+    side = encoder.fixed_size[0] if encoder.fixed_size else 56 if "dino" in name else 64
+    if "dino" in name:  # the authors' head, which transformers leaves out
+        limits = {"min_depth": 0.001, "max_depth": 2.0, "offset": 0.001}
+        preset["architecture"]["task_config"]["output_layer"] = {"config": limits}
+        model = rebuilt(model, keras_dpt.Clamped(0.001, 2.0, 0.001, dtype="float32"))
+    image = midas.picture(side // 8 * 8, side // 8 * 8)[0][:side, :side]
+    source = {"format": name, "file": path.name}
+    (theirs,) = original.answers(preset, source, path, [image])
+    output = predict(model, (image[None],))[0]
+    output = output if task == "segmentation" else output[..., 0]
+    assert theirs.std() > 0.01
+    assert largest_difference([output], [theirs]) < MAX
+    # Another epsilon is another network: transformers is told the preset's.
+    preset["architecture"]["encoder_config"] = {"layer_norm_epsilon": 0.1}
+    (wrong,) = original.answers(preset, source, path, [image])
+    assert largest_difference([output], [wrong]) > MAX
+
+
+def rebuilt(model, output_layer):
+    """The same weights under another output layer."""
+    arguments = {"head_channels": model.head_channels, "output_resize": "bilinear"}
+    arguments |= {"head_projection_channels": 256, "head_size": "double"}
+    other = keras_dpt.DPTDepth(
+        model.backbone, kind="metric_depth", output_layer=output_layer, **arguments
+    )
+    other.set_weights(model.get_weights())
+    return other
+
+
+def test_a_file_that_transformers_cannot_fill_is_no_reference(tmp_path):
+    pytest.importorskip("transformers")
+    from safetensors.numpy import load_file, save_file
+
+    path = hub_directory("hf_dpt_beit", tmp_path / "hub")
+    tensors = load_file(path)
+    lost = next(name for name in tensors if name.endswith("fusion_stage.layers.1.projection.bias"))
+    del tensors[lost]
+    save_file(tensors, path, metadata={"format": "pt"})
+    preset = {"task": "depth", "architecture": {"encoder_config": {}, "task_config": {}}}
+    source = {"format": "hf_dpt_beit", "file": path.name}
+    with pytest.raises(keras_dpt.WeightsError, match=f"finds no weights for {lost} in .*is no ref"):
+        original.answers(preset, source, path, [midas.picture(64, 64)[0]])
