@@ -8,8 +8,8 @@ BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-apps test-slow test-wheel fuzz parity evaluate \
-	notebooks figures docs lint format release clean
+.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-apps test-slow test-wheel test-oldest fuzz parity \
+	evaluate notebooks figures docs lint format release clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
 	@echo "make test         the tests on TensorFlow, JAX and PyTorch, 10 to 35 minutes (make test-jax for one)"
@@ -23,6 +23,7 @@ help:
 	@echo "make figures      the figures of the documentation, into docs/figures"
 	@echo "make docs         the documentation site, into build/site"
 	@echo "make test-wheel   the wheel in an empty environment, without the checkout (1 to 8 minutes)"
+	@echo "make test-oldest  tests of files, maps, layers and conversion on the oldest versions allowed (TensorFlow)"
 	@echo "make release      wheel and source archive into dist/, checked, and the text of the tag"
 	@echo "make lint         style, static checks, spelling; make format repairs what it can"
 
@@ -86,6 +87,13 @@ test-wheel: $(VENV)/.release $(VENV)/.developer
 	$(VENV)/.release-tools/bin/python .ci/release.py --unreleased --out build/wheel
 	$(VENV)/bin/python .ci/clean_room.py build/wheel/*.whl $(if $(RELEASE_PYTHON),--python $(RELEASE_PYTHON))
 
+# The oldest versions that pyproject.toml allows, in an environment of their own. Old packages warn of newer ones, so
+# warnings are no errors here. Tests that need PyTorch or transformers are skipped.
+OLDEST = $(VENV)/.oldest-versions/bin/python
+test-oldest: $(VENV)/.oldest
+	KERAS_BACKEND=tensorflow $(OLDEST) -m pytest -W default $(addprefix tests/,conversion images layers loading losses \
+		maps metrics weights test_cards.py test_cli.py test_files.py test_npy.py test_presets.py test_schema.py)
+
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -121,6 +129,14 @@ $(VENV)/.apps: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.release: | $(VENV)/bin/python
 	$(VENV)/bin/python -m venv $(VENV)/.release-tools
 	$(VENV)/.release-tools/bin/python -m pip --disable-pip-version-check install --quiet "build>=1.2"
+	touch $@
+
+$(VENV)/.oldest: pyproject.toml .ci/oldest.py | $(VENV)/bin/python
+	$(VENV)/bin/python -m venv $(VENV)/.oldest-versions
+	mkdir -p build
+	$(VENV)/bin/python .ci/oldest.py > build/oldest.txt
+	$(OLDEST) -m pip --disable-pip-version-check install --quiet --requirement build/oldest.txt \
+		"hypothesis>=6.100" "pytest>=8" "scikit-image>=0.22" "setuptools>=77"
 	touch $@
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save_file
 
 from keras_dpt import conversion
@@ -13,6 +12,8 @@ from keras_dpt.errors import WeightsError
 from keras_dpt.weights.readers import Checkpoint
 
 from .checkpoints import FakeNetwork, small_tensors, write_hf_directory
+
+torch = pytest.importorskip("torch")
 
 NAN = float("nan")
 

@@ -29,11 +29,13 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def hub(server, monkeypatch):
     """The server as the hub, in this process; `test_hub_endpoint` does it as a user would."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    # Before its version 1 it kept a copy there.
+    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
 
     def add(repo, file, content):
         server.files[f"/{repo}/resolve/main/{file}"] = content

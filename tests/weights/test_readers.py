@@ -7,12 +7,13 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save_file
 
 from keras_dpt.errors import WeightsError
 from keras_dpt.weights.download import sha256_of
 from keras_dpt.weights.readers import Checkpoint, Spec
+
+torch = pytest.importorskip("torch")
 
 TENSORS = {
     "full": np.arange(6, dtype="float32").reshape(2, 3),
