@@ -101,7 +101,7 @@ def upload(folder, address, private=None):
 
     Raises: WeightsError: the service refuses, or does not answer.
     """
-    import keras_hub
+    from keras_dpt.hub import keras_hub
 
     try:
         if address.startswith("hf://"):
