@@ -223,7 +223,7 @@ def test_only_one_batch_is_in_memory():
 def test_alignment_is_for_relative_models_and_batches_for_frames():
     model = Grey()
     model.kind = "metric_depth"
-    with pytest.raises(VideoError, match="gives metric_depth"):
+    with pytest.raises(VideoError, match="predicts metric_depth"):
         next(predict_frames(model, [], align=TemporalAlignment()))
     with pytest.raises(VideoError, match="at least 1. Received: 0"):
         next(predict_frames(model, [], 0))

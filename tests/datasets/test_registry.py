@@ -30,7 +30,7 @@ def test_a_reader_of_ones_own_has_a_name_and_aliases(tmp_path, monkeypatch):
 
     assert datasets.named("mine:there", "train").name == "there/a"
     assert datasets.named("mine:there", "b").name == "there/b"
-    with pytest.raises(DataError, match="names kitti, .*, mine; got"):  # no target to train on
+    with pytest.raises(DataError, match="names kitti, .*, mine. Received:"):  # no target to train on
         datasets.named("diw:there", "test")
     with pytest.raises(DataError, match="no data set 'yours'. Data sets: .*mine"):
         reader_named("yours")
@@ -53,7 +53,7 @@ def test_kinds_say_what_batches_are_made_of():
     ]
     assert set(target_named("inverse_depth").makers()) == {"metric_depth", "relative_inverse_depth"}
     assert set(target_named("depth").makers()) == {"metric_depth"}
-    with pytest.raises(DataError, match="kind must be one of 'metric_depth'.*got 'depth'"):
+    with pytest.raises(DataError, match="kind must be one of 'metric_depth'.*Received: 'depth'"):
         kind_named("depth")
 
 

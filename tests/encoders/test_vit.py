@@ -9,7 +9,7 @@ from contracts import predict
     [(0, 1, 2), (0, 1, 2, 3, 4), (0, 1, 2, 4), (-1, 0, 1, 2), (0, 2, 1, 3), (0, 1, 1, 2), ()],
 )
 def test_taps_that_do_not_exist_are_refused(indices):
-    with pytest.raises(ValueError, match="4 of the blocks 0 to 3 in ascending order; received"):
+    with pytest.raises(ValueError, match="4 of the blocks 0 to 3 in ascending order. Received:"):
         tiny.encoder("ViTEncoder", out_indices=indices)
 
 

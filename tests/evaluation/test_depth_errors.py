@@ -115,7 +115,7 @@ def test_whdr_by_hand():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: depth_errors([], []), "not empty"),
+        (lambda: depth_errors([], []), "not be empty"),
         (lambda: depth_errors([1.0], [1.0, 2.0]), "must match"),
         (lambda: depth_errors([0.0], [1.0]), "above 0"),
         (lambda: depth_errors([np.nan], [1.0]), "above 0"),

@@ -244,7 +244,7 @@ def test_unknown_words_are_refused():
     assert get_protocol("camvid") is PROTOCOLS["camvid"]
     with pytest.raises(EvaluationError, match="no protocol 'nyu'.*nyu_eigen"):
         get_protocol("nyu")
-    with pytest.raises(EvaluationError, match="alignment has to be one of"):
+    with pytest.raises(EvaluationError, match="alignment must be one of"):
         Protocol("a", "b", "metric_depth", ("abs_rel",), alignment="median")
     with pytest.raises(EvaluationError, match="metrics: unknown"):
         Protocol("a", "b", "metric_depth", ("absrel",))
