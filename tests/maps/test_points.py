@@ -238,7 +238,7 @@ def test_a_missing_trimesh_names_the_extra(cloud, tmp_path, monkeypatch):
 
 def test_exif_gives_the_field_of_view_of_the_upright_photo(tmp_path):
     exif = Image.Exif()
-    exif.get_ifd(0x8769)[0xA405] = 26  # FocalLengthIn35mmFilm
+    exif[0x8769] = {0xA405: 26}  # FocalLengthIn35mmFilm
     exif[0x0112] = 6  # turned by 90 degrees
     Image.new("RGB", (400, 300)).save(tmp_path / "phone.jpg", exif=exif)
     Image.new("RGB", (400, 300)).save(tmp_path / "plain.jpg")
