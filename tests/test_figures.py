@@ -1,6 +1,6 @@
 """The figures of the documentation are what their script draws from the bundled presets."""
 
-import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,11 +22,10 @@ def test_figures_are_small_and_shown(name):
 
 
 @pytest.mark.slow
-def test_the_script_draws_them(tmp_path, monkeypatch):
+def test_the_script_draws_them(tmp_path):
     pytest.importorskip("skimage")
     pytest.importorskip("sklearn")
-    monkeypatch.setattr(sys, "argv", ["figures.py", "--out", str(tmp_path)])
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    subprocess.run([sys.executable, SCRIPT, "--out", tmp_path], check=True, cwd=ROOT)
     assert sorted(path.stem for path in tmp_path.iterdir()) == sorted(NAMES)
     for name in NAMES:
         drawn, kept = (Image.open(folder / f"{name}.jpg") for folder in (tmp_path, FOLDER))

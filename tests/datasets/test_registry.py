@@ -30,7 +30,8 @@ def test_a_reader_of_ones_own_has_a_name_and_aliases(tmp_path, monkeypatch):
 
     assert datasets.named("mine:there", "train").name == "there/a"
     assert datasets.named("mine:there", "b").name == "there/b"
-    with pytest.raises(DataError, match="names kitti, .*, mine. Received:"):  # no target to train on
+    # It has no target to train on.
+    with pytest.raises(DataError, match="names kitti, .*, mine. Received:"):
         datasets.named("diw:there", "test")
     with pytest.raises(DataError, match="no data set 'yours'. Data sets: .*mine"):
         reader_named("yours")
