@@ -1,8 +1,8 @@
 """keras-hub, without TensorFlow as long as only another backend is at work.
 
 keras-hub imports TensorFlow wherever it is installed, which costs a process on JAX or PyTorch
-seconds and some 600 MB, for tokenizers that no image needs. So while keras-hub is imported here, it
-gets stand-ins that import the real modules when something of theirs is used. Afterwards nobody else
+seconds and about 600 MB, for tokenizers that no image needs. So while keras-hub is imported here, it
+gets stand-ins that import the real modules when something of theirs is used. Nothing else
 meets the stand-ins: `import tensorflow` is what it always was.
 """
 
@@ -29,7 +29,7 @@ class _NoTensor:
 
 
 # What keras-hub asks of TensorFlow when it is imported and when it preprocesses images, and what is
-# true as long as nobody has imported TensorFlow. It derives a tokenizer's cache from `Module` so
+# true until TensorFlow is imported. It derives a tokenizer's cache from `Module` so
 # that SavedModels track it, and from `object` where there is no TensorFlow.
 _ANSWERS = {
     "Module": object,

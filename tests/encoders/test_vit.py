@@ -47,5 +47,5 @@ def test_other_patches(patch_size):
 
 
 def test_heads_have_to_share_the_width():
-    with pytest.raises(ValueError, match="received 32 and 5"):
+    with pytest.raises(ValueError, match="Received: 32 and 5"):
         tiny.encoder(num_heads=5)

@@ -74,5 +74,5 @@ def test_formula_reaches_every_convolution(formula):
 
 
 def test_unknown_formula():
-    with pytest.raises(ValueError, match="received 'timm'"):
+    with pytest.raises(ValueError, match="Received: 'timm'"):
         hybrid(weight_standardization="timm")

@@ -191,6 +191,7 @@ def ours(model, image):
 def test_the_reference_is_that_of_the_file(name):
     tensors, architecture, model = made(name)
     side = 112 if name.startswith(("depth_anything", "dinov2")) else 64
+    side = architecture["encoder_config"]["image_size"] if name in SQUARES else side
     sizes = [(side, side)] if name in SQUARES else [(side, side), (side, 2 * side)]
     images = [midas.picture(112, 224)[0, :height, :width] for height, width in sizes]
     if name in SQUARES:
