@@ -1,9 +1,9 @@
 """keras-hub, without TensorFlow as long as only another backend is at work.
 
 keras-hub imports TensorFlow wherever it is installed, which costs a process on JAX or PyTorch
-seconds and about 600 MB, for tokenizers that no image needs. So while keras-hub is imported here, it
-gets stand-ins that import the real modules when something of theirs is used. Nothing else
-meets the stand-ins: `import tensorflow` is what it always was.
+seconds and about 600 MB, for tokenizers that no image needs. So while keras-hub is imported here,
+it gets stand-ins that import the real modules when something of theirs is used. Nothing else meets
+the stand-ins: `import tensorflow` is what it always was.
 """
 
 import importlib
