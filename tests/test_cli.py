@@ -120,6 +120,7 @@ def test_presets_of_another_task_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.compiles_long
 def test_unreadable_images_are_skipped_and_said(preset, photos, tmp_path, capsys):
     (photos / "text.jpg").write_text("not an image")
     (photos / "empty.png").touch()
@@ -133,6 +134,7 @@ def test_unreadable_images_are_skipped_and_said(preset, photos, tmp_path, capsys
     assert "3 of 5 images" in captured.out
 
 
+@pytest.mark.compiles_long
 def test_a_result_that_cannot_be_written_does_not_stop_the_rest(preset, photos, tmp_path, capsys):
     long = "x" * 250  # with _depth.png after it no system takes it
     shutil.copy(photos / "b.png", photos / f"{long}.png")
@@ -149,6 +151,7 @@ def test_a_result_that_cannot_be_written_does_not_stop_the_rest(preset, photos, 
     ]
 
 
+@pytest.mark.compiles_long
 def test_a_full_disk_stops_at_once(preset, photos, tmp_path, capsys, monkeypatch):
     def replace(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -177,6 +177,7 @@ def test_max_depth_is_short_for_a_sigmoid(caplog):
     assert not caplog.records
 
 
+@pytest.mark.compiles_long
 def test_changing_max_depth_warns(caplog, tmp_path):
     network = tiny.depth(max_depth=20)
     network.save_to_preset(str(tmp_path))

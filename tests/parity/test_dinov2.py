@@ -155,6 +155,7 @@ def test_epsilon_shows_in_small_activations():
     assert largest > 4 * MAX and rms > 4 * RMS
 
 
+@pytest.mark.compiles_long
 def test_backbones_with_registers_resize_positions_with_antialiasing():
     """As the authors' do, without the offset; no depth head was published for them."""
     found = make("registers").tensors
@@ -256,6 +257,7 @@ def test_transformers_depth_anything(tmp_path, kind):
         assert largest < MAX and rms < RMS, size
 
 
+@pytest.mark.compiles_long
 def test_transformers_dpt_on_dinov2(tmp_path):
     import torch
 
@@ -330,6 +332,7 @@ def keras_hub_network(size=112):
     return network
 
 
+@pytest.mark.compiles_long
 def test_keras_hub_presets_are_converted(tmp_path, monkeypatch):
     """At its own size it computes the same; the head's activation is its task's."""
     kagglehub = pytest.importorskip("kagglehub")
