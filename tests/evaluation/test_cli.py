@@ -69,6 +69,8 @@ def test_runs_again(loaded, preset, data, tmp_path, monkeypatch):
     out = tmp_path / "out"
     argv = ["evaluate", "--preset", preset, "--protocol", "aligned_depth", "--data", data]
     argv += ["-o", str(out), "--batch-size", "1", "--no-report", "--limit", "1"]
+    # A shell that starts the tests in the background has interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for more, cut, resumed in (([], 0, 0), ([], 0, 0), ([], 1, 1), (["--fresh"], 1, 0)):
         if cut:  # after the image was measured
             with monkeypatch.context() as patched:
