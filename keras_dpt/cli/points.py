@@ -74,10 +74,11 @@ def add_parser(commands, common):
 
 def _run(args):
     from keras_dpt.images.reading import read_image
-    from keras_dpt.maps.points import check_point_file, depth_to_points, pinhole
+    from keras_dpt.maps.points import check_point_file, check_tilt, depth_to_points, pinhole
 
     # All that can be wrong is found before the network runs.
     check_point_file(args.output)
+    check_tilt(args.max_tilt)
     size = read_image(args.photo).shape[:2]
     _check_known(args.known or (), *size)
     camera = _camera(args)

@@ -189,8 +189,7 @@ def depth_to_points(
     """
     z = _metres(depth)
     size = z.shape
-    if max_tilt is not None and not 0 < max_tilt < 90:
-        raise DepthError(f"max_tilt must be above 0 and below 90 degrees. Received: {max_tilt}.")
+    check_tilt(max_tilt)
     camera = pinhole(size, intrinsics, intrinsics_size, fov, focal_mm, sensor_mm)
     step = _step(size, max_points)
     rows, columns = np.arange(0, size[0], step), np.arange(0, size[1], step)
@@ -307,6 +306,12 @@ class PointCloud(ArrayResult):
             return scene.export(file_type="glb", tree_postprocessor=_show_colors_as_they_are)
         files = export_gltf(scene, embed_buffers=True, tree_postprocessor=_show_colors_as_they_are)
         return files["model.gltf"]
+
+
+def check_tilt(max_tilt: float | None) -> None:
+    """Raise a DepthError unless this is None or an angle between 0 and 90 degrees."""
+    if max_tilt is not None and not 0 < max_tilt < 90:
+        raise DepthError(f"max_tilt must be above 0 and below 90 degrees. Received: {max_tilt}.")
 
 
 def check_point_file(file: str | os.PathLike | BinaryIO, format: str | None = None) -> str:

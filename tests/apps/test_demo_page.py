@@ -64,6 +64,25 @@ def test_depth_and_its_files(kind, photo, tmp_path):
         np.testing.assert_allclose(distances, (1, 5), rtol=0.01)
 
 
+@pytest.mark.parametrize("edges", [False, True])
+def test_points_between_a_thing_and_what_is_behind_it(edges, tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+
+    class Step:
+        def predict_image(self, image):
+            depth = np.full(image.shape[:2], 3.0, "float32")
+            depth[:, :200] = 1.0
+            depth[:, 200:209] = np.linspace(1, 3, 11)[1:-1]
+            return DepthMap(depth, "metric_depth")
+
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (400, 50)).save(photo)
+    *_, view, _ = demo_page.depth_results(Step(), photo, 60, 1.0, 5.0, tmp_path, edges)
+    (cloud,) = trimesh.load(view).geometry.values()
+    between = np.abs(-cloud.vertices[:, 2] - 2) < 0.9
+    assert between.any() == edges
+
+
 def test_labels_and_their_files(photo, tmp_path):
     class Halves:
         def predict_image(self, image):

@@ -271,6 +271,15 @@ def test_the_command_writes_points(photo, capsys):
     assert (read.colors[:, :3] == (200, 100, 50)).all()
 
 
+def test_the_command_leaves_out_what_is_tilted(photo, capsys):
+    pytest.importorskip("trimesh")
+    out = str(photo.with_name("photo.ply"))
+    command = ["points", str(photo), "-o", out, "--depth", str(photo.with_name("metric.png"))]
+    # The floor of the photo is steeper than that everywhere.
+    assert cli.main([*command, "--intrinsics", *map(str, K), "--max-tilt", "1"]) == 2
+    assert "tilted by at most max_tilt, 1 degrees" in capsys.readouterr().err
+
+
 def test_the_command_aligns_what_a_model_says(photo, monkeypatch, capsys):
     trimesh = pytest.importorskip("trimesh")
     truth = plane_depth(SIZE, K)
@@ -303,6 +312,8 @@ def test_the_command_aligns_what_a_model_says(photo, monkeypatch, capsys):
         (["-o", "{tmp}/a.ply", "--fov", "60", "--known", "9", "0", "1"], "Two --known or more"),
         (["-o", "{tmp}/a.ply", "--fov", "60", "--depth", "{tmp}/missing.png"], "no such file"),
         (["-o", "{tmp}/a.ply", "--fov", "60", "--intrinsics-size", "9", "9"], "belongs to"),
+        # Before anything else is looked at: there is no such preset.
+        (["-o", "{tmp}/a.ply", "--preset", "none", "--max-tilt", "95"], "below 90 degrees"),
     ],
 )
 def test_errors_of_the_command_are_one_message(arguments, words, photo, capsys):
