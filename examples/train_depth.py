@@ -20,6 +20,8 @@ A run that was cut off goes on with the same command. The result is OUT/preset, 
 
 import argparse
 import contextlib
+import dataclasses
+import re
 from pathlib import Path
 
 import keras
@@ -54,6 +56,16 @@ def parse_arguments():
     parser.add_argument(
         "--encoder-rate", type=float, default=0.3, help="share of it, --new-decoder"
     )
+    parser.add_argument(
+        "--frozen", metavar="REGEX", help="layers of the encoder that keep their weights: faster"
+    )
+    parser.add_argument(
+        "--shapes", type=float, default=0.0, help="share of pictures with boxes put in: sharp edges"
+    )
+    parser.add_argument(
+        "--blur", type=float, default=0.0, help="strongest blur of pictures, in pixels"
+    )
+    parser.add_argument("--noise", type=float, default=0.0, help="strongest noise, of 255 levels")
     parser.add_argument("--trim", type=float, help="share of largest errors that do not count")
     parser.add_argument("--gradient-weight", type=float, default=0.5, help="0 for sparse truth")
     parser.add_argument("--mixed-precision", choices=("mixed_bfloat16", "mixed_float16"))
@@ -72,8 +84,23 @@ def read_sources(data, split):
 def make_model(args, dtype=None):
     """The preset's network, with its weights or with random ones."""
     if args.from_scratch:
-        return DPTDepth.from_architecture(read_preset(args.preset), dtype=dtype)
-    return DPTDepth.from_preset(args.preset, dtype=dtype)
+        model = DPTDepth.from_architecture(read_preset(args.preset), dtype=dtype)
+    else:
+        model = DPTDepth.from_preset(args.preset, dtype=dtype)
+    for layer in model.backbone.image_encoder.layers:
+        if args.frozen and re.match(args.frozen, layer.name):
+            layer.trainable = False
+    return model
+
+
+def windows(args):
+    """How training pictures are changed, with what the arguments add."""
+    return dataclasses.replace(
+        WINDOWS,
+        shapes=datasets.Shapes(args.shapes) if args.shapes else None,
+        blur=(0.0, args.blur),
+        noise=(0.0, args.noise),
+    )
 
 
 def compile_model(model, args, steps):
@@ -115,7 +142,12 @@ def run(args):
 
     def batches(size):
         return datasets.Batches(
-            train, size, args.batch_size, augment=WINDOWS, seed=args.seed, shard=training.shard()
+            train,
+            size,
+            args.batch_size,
+            augment=windows(args),
+            seed=args.seed,
+            shard=training.shard(),
         )
 
     def validation_batches(size):

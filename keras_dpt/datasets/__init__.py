@@ -12,6 +12,7 @@ from keras_dpt.datasets.middlebury import middlebury
 from keras_dpt.datasets.named import named
 from keras_dpt.datasets.nyuv2 import depth_misc, nyuv2
 from keras_dpt.datasets.segmentation import ade20k, camvid, pascal_context
+from keras_dpt.datasets.shapes import Shapes
 from keras_dpt.datasets.source import DataWarning, Sample, Source, check
 from keras_dpt.datasets.tensorflow_datasets import tfds
 
@@ -22,6 +23,7 @@ __all__ = [
     "Batches",
     "DataWarning",
     "Sample",
+    "Shapes",
     "Source",
     "TargetKind",
     "ade20k",

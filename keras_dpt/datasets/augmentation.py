@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_dpt.datasets.kinds import KINDS, TargetKind
+from keras_dpt.datasets.shapes import Shapes
 from keras_dpt.datasets.source import Sample
 from keras_dpt.images.resizing import resize
 
@@ -31,6 +32,9 @@ class Augmentation:
         brightness: range of a factor for all channels.
         color: range of a factor for each channel.
         gray: probability of losing all colour.
+        blur: range of the deviation in pixels of a Gaussian blur.
+        noise: range of the standard deviation of noise, in levels of 0 to 255.
+        shapes: boxes and ellipsoids with exact edges in front of the scene; depth targets only.
 
     Source: Ranftl et al. 2021 (arXiv 2103.13413), section 4, for sizes, flip and rescaling. The
         changes of light are common practice.
@@ -44,6 +48,9 @@ class Augmentation:
     brightness: tuple[float, float] = (0.8, 1.2)
     color: tuple[float, float] = (0.9, 1.1)
     gray: float = 0.1
+    blur: tuple[float, float] = (0.0, 0.0)
+    noise: tuple[float, float] = (0.0, 0.0)
+    shapes: Shapes | None = None
 
     def __call__(
         self,
@@ -81,7 +88,9 @@ class Augmentation:
         rows = _span(height, scale / stretch, size[0], anywhere)
         columns = _span(width, scale * stretch, size[1], anywhere)
         cut = _cut(sample, rows, columns, sparse, kind)
-        image = self._relight(cut.image, rng)
+        if self.shapes is not None:
+            cut = self.shapes(cut, rng, kind)
+        image = self._degraded(self._relight(cut.image, rng), rng)
         image, target, valid = _padded(image, cut, rows, columns, fill, kind)
         if rng.random() < self.flip:
             image, target, valid = image[:, ::-1], kind.mirrored(target), valid[:, ::-1]
@@ -96,6 +105,16 @@ class Augmentation:
         image = cv2.LUT(image, table[:, None])
         if rng.random() < self.gray:
             image = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
+        return image
+
+    def _degraded(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        import cv2  # late: slow to import
+
+        if self.blur[1] and (deviation := rng.uniform(*self.blur)):
+            image = cv2.GaussianBlur(image, (0, 0), deviation)
+        if self.noise[1] and (deviation := rng.uniform(*self.noise)):
+            image = image + rng.normal(0, deviation, image.shape).astype(np.float32)
+            image = np.clip(image, 0, 255)
         return image
 
 

@@ -108,6 +108,13 @@ class TargetKind:
         """The target of the picture mirrored left to right."""
         return values[:, ::-1]
 
+    def inverted(self, values, valid):
+        """Inverse depth of a target, or a target of inverse depth; 0 where not valid.
+
+        Raises: DataError: this kind has no depth.
+        """
+        raise DataError(f"Shapes have depth, but targets of kind {self.kind!r} have none.")
+
     def augmentation(self, size):
         """Arguments of `Augmentation` by default, for windows of `size` `(height, width)`."""
         return {}
@@ -177,6 +184,9 @@ class MetricDepth(_Depths):
             return resize_points(values, valid, size)
         return super().resized(values, valid, size)
 
+    def inverted(self, values, valid):
+        return _reciprocal(values, valid)
+
 
 class InverseDepth(_Depths):
     """Disparity up to scale and shift, larger is nearer; or 1 / metres."""
@@ -189,10 +199,10 @@ class InverseDepth(_Depths):
         return {"rescale": (1.0, 2.0)}
 
     def makers(self):
-        def inverted(values, valid):
-            return np.divide(1, values, out=np.zeros_like(values), where=valid)
+        return {MetricDepth.kind: _reciprocal} | super().makers()
 
-        return {MetricDepth.kind: inverted} | super().makers()
+    def inverted(self, values, valid):
+        return np.where(valid, values, 0)
 
 
 class Labels(TargetKind):
@@ -228,6 +238,10 @@ class Labels(TargetKind):
 
     def augmentation(self, size):
         return {"longer_side": round(max(size) * 520 / 480), "rescale": (0.5, 2.0)}
+
+
+def _reciprocal(values, valid):
+    return np.divide(1, values, out=np.zeros_like(values), where=valid)
 
 
 def kind_named(name):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_dpt.errors import EvaluationError
+from keras_dpt.evaluation.boundaries import boundary_scores
 from keras_dpt.evaluation.crops import CROPS
 from keras_dpt.evaluation.depth_errors import align, depth_errors, disparity_errors, whdr
 from keras_dpt.evaluation.protocols import Protocol
@@ -124,10 +125,14 @@ def _disparity(protocol, truth, predicted, counts, kind, image_id):
     aligned = fitted.apply(predicted)
     error = np.full(truth.shape, np.nan)
     error[counts] = np.abs(aligned[counts] - t) / np.std(t)
+    values = disparity_errors(aligned[counts], t)
+    if "boundary_f1" in protocol.metrics:
+        # A ratio needs values above 0; behind the farthest known point there is none to compare.
+        values |= boundary_scores(np.maximum(aligned, t.min()), truth, counts)
     return Measured(
         COUNTED,
         int(t.size),
-        disparity_errors(aligned[counts], t),
+        values,
         fit=vars(fitted),
         truth=np.where(counts, truth, np.nan),
         prediction=aligned,
