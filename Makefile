@@ -8,11 +8,12 @@ BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test $(BACKENDS:%=test-%) test-documents test-apps test-slow test-wheel test-oldest fuzz parity \
+.PHONY: help demo test test-all durations $(BACKENDS:%=test-%) test-documents test-apps test-slow test-wheel test-oldest fuzz parity \
 	evaluate notebooks figures docs lint format release clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
-	@echo "make test         the tests on TensorFlow, JAX and PyTorch, 10 to 35 minutes (make test-jax for one)"
+	@echo "make test         the quicker tests on TensorFlow, JAX and PyTorch, 4 minutes each (make test-jax for one)"
+	@echo "make test-all     all of them, 10 to 60 minutes"
 	@echo "make test-documents  the notebooks, each block of the guides and each export, once"
 	@echo "make test-apps    the demo page in Chromium, if there is one, and the Ray example"
 	@echo "make fuzz         damaged files of all kinds, FUZZ=300 of each, on each backend"
@@ -31,8 +32,19 @@ demo: $(VENV)/.user
 	KERAS_BACKEND=$${KERAS_BACKEND:-tensorflow} $(VENV)/bin/python examples/demo.py --out demo
 
 test: $(VENV)/.developer
-	@echo "The tests of three backends take 10 minutes on two quick cores, 35 on slow ones; make test-torch, of one, 2 to 8."
+	@echo "The quicker tests of three backends take up to 12 minutes on two cores; make test-torch, of one, up to 4."
 	@$(VENV)/bin/python .ci/test_backends.py $(BACKENDS) -- --numprocesses $(JOBS) --dist loadfile
+
+# With those that take long by tests/durations.csv.
+test-all: $(VENV)/.developer
+	@echo "All tests of three backends take 10 minutes on two quick cores, 60 on slow ones."
+	@$(VENV)/bin/python .ci/test_backends.py $(BACKENDS) -- --numprocesses $(JOBS) --dist loadfile -m "not slow and not parity"
+
+# After many tests have changed; BACKENDS=torch for one.
+durations: $(VENV)/.developer
+	rm -rf build/durations
+	KERAS_DPT_DURATIONS=build/durations $(MAKE) test-all
+	$(VENV)/bin/python .ci/durations.py build/durations
 
 $(BACKENDS:%=test-%): test-%: $(VENV)/.developer
 	KERAS_BACKEND=$* $(PYTEST) --numprocesses $(JOBS) --dist loadfile

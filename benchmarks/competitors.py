@@ -42,8 +42,19 @@ SHAPES = {
     },
 }
 
-# Those on other backbones: the `model_type` and arguments of `backbone_config`, and the widths.
+# Those on other backbones: the arguments of `backbone_config` with its `model_type`.
 BACKBONES = {
+    "dpt_beit_large_512": {
+        "model_type": "beit",
+        "image_size": 512,
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "use_relative_position_bias": True,
+        "reshape_hidden_states": False,
+        "out_features": ["stage6", "stage12", "stage18", "stage24"],
+    },
     "dpt_swin2_tiny_256": {
         "model_type": "swinv2",
         "image_size": 256,
@@ -104,29 +115,13 @@ class Transformers:
 
     def __init__(self, preset, dtype="float32", training=False, compiled=False, **_):
         import torch
-        from transformers import DPTConfig, DPTForDepthEstimation
 
         self.torch = torch
-        if preset in BACKBONES:
-            shape = self._on_backbone(**BACKBONES[preset])
-        else:
-            shape = {"image_size": 384, "patch_size": 16} | SHAPES[preset]
-        self.model = DPTForDepthEstimation(DPTConfig(fusion_hidden_size=256, **shape)).to(
-            getattr(torch, dtype)
-        )
+        make = _depth_anything if preset.startswith("depth_anything") else _dpt
+        self.model = make(preset).to(getattr(torch, dtype))
         self.model.train(training)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-5) if training else None
         self.call = torch.compile(self.model) if compiled else self.model
-
-    def _on_backbone(self, model_type, embed_dim, **arguments):
-        from transformers import AutoConfig
-
-        stages = [f"stage{n}" for n in (1, 2, 3, 4)]
-        backbone = AutoConfig.for_model(
-            model_type, embed_dim=embed_dim, out_features=stages, **arguments
-        )
-        widths = [embed_dim * 2**n for n in range(4)]
-        return {"backbone_config": backbone, "neck_hidden_sizes": widths}
 
     def inputs(self, images):
         x = self.torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous()
@@ -146,6 +141,95 @@ class Transformers:
 
     def parameters(self):
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def _dpt(preset):
+    """transformers' DPT of a preset's shape."""
+    from transformers import AutoConfig, DPTConfig, DPTForDepthEstimation
+
+    if preset not in BACKBONES:
+        shape = {"image_size": 384, "patch_size": 16} | SHAPES[preset]
+    else:
+        arguments = dict(BACKBONES[preset])
+        if width := arguments.get("embed_dim"):
+            arguments["out_features"] = [f"stage{n}" for n in (1, 2, 3, 4)]
+            widths = [width * 2**n for n in range(4)]
+        else:
+            widths = SHAPES["dpt_large"]["neck_hidden_sizes"]
+        backbone = AutoConfig.for_model(**arguments)
+        shape = {"backbone_config": backbone, "neck_hidden_sizes": widths}
+    return DPTForDepthEstimation(DPTConfig(fusion_hidden_size=256, **shape))
+
+
+def _depth_anything(preset):
+    """transformers' Depth Anything of a preset's shape."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    encoder, decoder, head = _depth_anything_shape(preset)
+    backbone = Dinov2Config(
+        hidden_size=encoder["hidden_dim"],
+        num_hidden_layers=encoder["num_layers"],
+        num_attention_heads=encoder["num_heads"],
+        image_size=518,
+        patch_size=14,
+        out_features=[f"stage{n + 1}" for n in encoder["out_indices"]],
+        reshape_hidden_states=False,
+        apply_layernorm=True,
+    )
+    return DepthAnythingForDepthEstimation(
+        DepthAnythingConfig(
+            backbone_config=backbone,
+            reassemble_hidden_size=encoder["hidden_dim"],
+            neck_hidden_sizes=decoder["reassemble_channels"],
+            fusion_hidden_size=decoder["fusion_channels"],
+            head_hidden_size=head["head_channels"][1],
+        )
+    )
+
+
+def _depth_anything_shape(preset):
+    from keras_dpt.presets import read_preset  # the JSON alone
+
+    architecture = read_preset(preset)["architecture"]
+    return [architecture[f"{part}_config"] for part in ("encoder", "backbone", "task")]
+
+
+class KerasHubDepthAnything:
+    """keras-hub's Depth Anything of a preset's shape, built for one size of image."""
+
+    def __init__(self, preset, size, dtype="float32", **_):
+        import keras
+        import keras_hub
+
+        shape, decoder, head = _depth_anything_shape(preset)
+        encoder = keras_hub.models.DINOV2Backbone(
+            14,
+            shape["num_layers"],
+            shape["hidden_dim"],
+            shape["num_heads"],
+            shape["mlp_dim"],
+            num_register_tokens=0,
+            position_embedding_shape=(518, 518),
+            image_shape=(*size, 3),
+            dtype=dtype,
+        )
+        self.keras = keras
+        self.model = keras_hub.models.DepthAnythingBackbone(
+            encoder,
+            patch_size=14,
+            backbone_hidden_dim=shape["hidden_dim"],
+            reassemble_factors=[4, 2, 1, 0.5],
+            neck_hidden_dims=decoder["reassemble_channels"],
+            fusion_hidden_dim=decoder["fusion_channels"],
+            head_hidden_dim=head["head_channels"][1],
+            head_in_index=-1,
+            feature_keys=[f"stage{n + 1}" for n in shape["out_indices"]],
+            dtype=dtype,
+        )
+
+    inputs = KerasDPT.inputs
+    predict = KerasDPT.predict
+    parameters = KerasDPT.parameters
 
 
 class KerasHubDecoder:
@@ -218,6 +302,7 @@ LIBRARIES = {
     "keras_dpt": KerasDPT,
     "transformers": Transformers,
     "keras_dpt_decoder": KerasDPTDecoder,
+    "keras_hub": KerasHubDepthAnything,
     "keras_hub_decoder": KerasHubDecoder,
 }
 

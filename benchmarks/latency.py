@@ -2,6 +2,7 @@
 
     python benchmarks/latency.py --presets dpt_base --batches 1 4 --decoders --json latency.json
     python benchmarks/latency.py --presets dpt_swin2_tiny_256 --size 256 256 --batches 1
+    python benchmarks/latency.py --presets depth_anything_v2_small --size 518 518 --batches 1
 
 Random weights; no network is needed. Competitors are processes of their own that take turns, so
 that other load on the machine hits all alike; medians and ratios are printed. "share" is the
@@ -71,6 +72,9 @@ def contestants(args, preset, dtype):
     for backend in args.backends:
         options = {"backend": backend, "preset": preset, "dtype": dtype, "threads": args.threads}
         makers.append((f"keras_dpt {backend}", "keras_dpt", options))
+        if preset.startswith("depth_anything"):
+            options = options | {"size": args.size}
+            makers.append((f"keras_hub {backend}", "keras_hub", options))
     return makers + keeping_memory(makers) if args.keep_memory else makers
 
 

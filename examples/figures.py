@@ -3,7 +3,8 @@
     python examples/figures.py --out docs/figures        (or: make figures)
 
 Photos: Middlebury's "motorcycle" (Scharstein et al. 2014) with its true disparity, which
-scikit-image ships; a pagoda by danielbuechele (CC BY 2.0), which scikit-learn ships. Each figure
+scikit-image ships, as it does a cup of coffee by Rachel Michetti (CC0); a pagoda by
+danielbuechele (CC BY 2.0), which scikit-learn ships. Each figure
 is drawn by the function of its name.
 """
 
@@ -19,6 +20,7 @@ from skimage import data
 from sklearn.datasets import load_sample_images
 
 import keras_dpt
+from keras_dpt.datasets.kinds import KINDS
 from keras_dpt.logs import quiet_frameworks
 
 # Of the motorcycle's camera, as scikit-image's documentation has them: pixels and metres.
@@ -30,8 +32,16 @@ LARGEST = 150_000  # bytes of a file
 
 
 def depth():
-    """A photo and its relative inverse depth."""
-    return _panels(("photo", motorcycle()[0], {}), ("relative inverse depth", _colors(), {}))
+    """Photos of different kind and their relative inverse depth."""
+    height = 500
+    columns = []
+    for photo in (motorcycle()[0], data.coffee(), load_sample_images().images[0]):
+        colors = np.asarray(model().predict_image(photo).colorize())
+        width = round(photo.shape[1] * height / photo.shape[0])
+        both = [Image.fromarray(x).resize((width, height), Image.LANCZOS) for x in (photo, colors)]
+        gap = np.full((12, width, 3), 255, "uint8")
+        columns.append(np.concatenate([both[0], gap, both[1]]))
+    return _row(columns)
 
 
 def metric():
@@ -111,7 +121,24 @@ def video():
     return _row(columns)
 
 
-FIGURES = (depth, metric, segmentation, points, attention, errors, video)
+def shapes():
+    """Training pictures with shapes in front, and their inverse depth."""
+    photo, metres = motorcycle()
+    known = np.isfinite(metres)
+    sample = keras_dpt.datasets.Sample(photo, np.where(known, metres, 0), known)
+    put = keras_dpt.datasets.Shapes(share=1.0, count=(3, 4))
+    style = {"cmap": "inferno", "vmin": 0.2, "vmax": 0.9}
+    figure, axes = plt.subplots(2, 3, figsize=(9.2, 4.4), layout="constrained")
+    for seed, (above, below) in enumerate(axes.T):
+        image, target, valid = put(sample, np.random.default_rng(seed), KINDS["metric_depth"])
+        above.imshow(image)
+        inverse = np.divide(1, target, out=np.full(target.shape, np.nan), where=valid)
+        below.imshow(inverse, **style)
+    _finish(axes.flat, [""] * 6)
+    return _image(figure)
+
+
+FIGURES = (depth, metric, segmentation, points, attention, errors, video, shapes)
 
 
 @cache
@@ -141,10 +168,6 @@ def metric_depth():
     return relative_depth().to_metric(points=[(r, c, metres[r, c]) for r, c in KNOWN])
 
 
-def _colors():
-    return np.asarray(relative_depth().colorize())
-
-
 def _seen(cloud, degrees, size):
     """A point cloud as an image, from a camera that goes round its middle."""
     angle = np.radians(degrees)
@@ -164,14 +187,6 @@ def _seen(cloud, degrees, size):
                 there = (r >= 0) & (r < size[0]) & (c >= 0) & (c < size[1])
                 image[r[there], c[there]] = cloud.colors[i[there]]
     return image
-
-
-def _panels(*panels):
-    figure, axes = plt.subplots(1, len(panels), figsize=(9.2, 3.3), layout="constrained")
-    for axis, (_, values, style) in zip(axes, panels, strict=True):
-        axis.imshow(values, **style)
-    _finish(axes, [title for title, *_ in panels])
-    return _image(figure)
 
 
 def _finish(axes, titles):

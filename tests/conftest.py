@@ -1,7 +1,10 @@
 """What all tests share: a quick compiler, and the same random numbers every time."""
 
+import csv
 import os
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -20,13 +23,35 @@ def pytest_configure(config):
         os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 
+# A test that takes more CPU seconds than this on a backend is not in that backend's default suite.
+LONG = 1.5
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    # Where every step is compiled, each of these takes half a minute to run for milliseconds.
-    if os.environ.get("KERAS_BACKEND", "tensorflow") != "torch":
-        for item in items:
-            if item.get_closest_marker("compiles_long"):
-                item.add_marker("slow")
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    table = Path(__file__).with_name("durations.csv")
+    with table.open(newline="", encoding="utf-8") as file:
+        taken = {row["test"]: float(row.get(backend) or 0) for row in csv.DictReader(file)}
+    for item in items:
+        # Where every step is compiled, each of these takes half a minute to run for milliseconds.
+        if backend != "torch" and item.get_closest_marker("compiles_long"):
+            item.add_marker("slow")
+        if taken.get(item.nodeid, 0) > LONG:
+            item.add_marker("thorough")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """For `.ci/durations.py`: the CPU seconds of each test, where KERAS_DPT_DURATIONS says."""
+    begin = time.process_time()
+    yield
+    if folder := os.environ.get("KERAS_DPT_DURATIONS"):
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+        path = Path(folder, f"{backend}-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}.txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{time.process_time() - begin:.2f} {item.nodeid}\n")
 
 
 @pytest.fixture(autouse=True)

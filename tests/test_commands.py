@@ -1,6 +1,7 @@
 """What `make test` is made of: a summary over backends, and PyTorch without a refusal."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,32 @@ def test_one_summary_of_all_backends(backends, code, tmp_path):
         passed = not line.startswith("jax")
         assert ("passed" if passed else "FAILED (pytest exit code 1)") in line
         assert ("1 passed in" if passed else "1 failed in") in line
+
+
+def test_durations_are_merged_by_backend(tmp_path):
+    durations = runpy.run_path(ROOT / ".ci" / "durations.py")
+    (tmp_path / "jax-gw0.txt").write_text("1.25 tests/a.py::test_one[a b]\n0.20 tests/a.py::new\n")
+    (tmp_path / "jax-gw1.txt").write_text("0.50 tests/a.py::test_one[a b]\n")
+    old = {
+        "tests/a.py::test_one[a b]": {"torch": 1.5, "jax": 9.0},
+        "tests/a.py::gone_on_jax": {"jax": 3.0},
+        "tests/a.py::torch_alone": {"torch": 2.0},
+    }
+    assert durations["merged"](old, durations["measured"](tmp_path)) == {
+        "tests/a.py::test_one[a b]": {"torch": 1.5, "jax": 1.75},
+        "tests/a.py::torch_alone": {"torch": 2.0},
+    }
+
+
+def test_the_table_of_durations_names_tests_that_exist():
+    table = runpy.run_path(ROOT / ".ci" / "durations.py")["read_table"]()
+    assert len(table) > 100
+    sources = {}
+    for test in table:
+        file, name = test.split("::", 1)
+        source = sources.setdefault(file, (ROOT / file).read_text(encoding="utf-8"))
+        function = name.partition("[")[0].split("::")[-1]
+        assert f"def {function}(" in source, f"{test}: make durations"
 
 
 # Stands for a Python whose pip reaches what `PIP_KNOWS` says.

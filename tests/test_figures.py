@@ -10,7 +10,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 SCRIPT, FOLDER = ROOT / "examples" / "figures.py", ROOT / "docs" / "figures"
-NAMES = ("depth", "metric", "segmentation", "points", "attention", "errors", "video")
+NAMES = ("depth", "metric", "segmentation", "points", "attention", "errors", "video", "shapes")
 
 
 @pytest.mark.parametrize("name", NAMES)
