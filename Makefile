@@ -8,7 +8,7 @@ BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-all durations $(BACKENDS:%=test-%) test-documents test-apps test-slow test-wheel test-oldest fuzz parity \
+.PHONY: help demo test test-all durations benchmarks $(BACKENDS:%=test-%) test-documents test-apps test-slow test-wheel test-oldest fuzz parity \
 	evaluate notebooks figures docs lint format release clean
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
 	@echo "make parity       full-size models against independent references (25 minutes)"
 	@echo "make evaluate     the table of docs/guides/scores.md (DATA=folder), into evaluations/"
+	@echo "make benchmarks   speed and memory beside other libraries, into build/benchmarks (an hour, quiet)"
 	@echo "make notebooks    examples/notebooks/*.ipynb from their sources beside them"
 	@echo "make figures      the figures of the documentation, into docs/figures"
 	@echo "make docs         the documentation site, into build/site"
@@ -80,6 +81,10 @@ evaluate: $(VENV)/.user
 	$(EVALUATE) --preset dpt_mini_nyuv2 --protocol middlebury --data $(DATA)/middlebury
 	$(EVALUATE) --preset dpt_mini_camvid --protocol camvid_val --data $(DATA)/camvid
 	$(VENV)/bin/keras-dpt tabulate evaluations/*.json --into docs/guides/scores.md
+
+# Those of docs/guides/benchmarks.md, an hour on a quiet machine; an interrupted run goes on.
+benchmarks: $(VENV)/.developer
+	$(VENV)/bin/python benchmarks/record.py --out build/benchmarks
 
 notebooks: $(VENV)/.documents
 	$(VENV)/bin/python examples/notebooks/build.py

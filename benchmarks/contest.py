@@ -180,7 +180,7 @@ def table(rows, columns):
 def save(path, rows, **more):
     """Write rows and machine as JSON, if a path is given."""
     if path:
-        text = json.dumps({"machine": machine(), **more, "rows": rows}, indent=2)
+        text = json.dumps({"machine": machine()} | more | {"rows": rows}, indent=2)
         temporary = Path(f"{path}.part")
         temporary.write_text(text + "\n")
         temporary.replace(path)
