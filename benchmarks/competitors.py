@@ -118,22 +118,25 @@ class Transformers:
 
         self.torch = torch
         make = _depth_anything if preset.startswith("depth_anything") else _dpt
-        self.model = make(preset).to(getattr(torch, dtype))
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = make(preset).to(self.device, getattr(torch, dtype))
+        if self.device == "cuda":
+            self.model = self.model.to(memory_format=torch.channels_last)
         self.model.train(training)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-5) if training else None
         self.call = torch.compile(self.model) if compiled else self.model
 
     def inputs(self, images):
         x = self.torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous()
-        return x.to(self.model.dtype)
+        return x.to(self.device, self.model.dtype)
 
     def predict(self, images):
         with self.torch.inference_mode():
-            return self.call(images).predicted_depth.float().numpy()
+            return self.call(images).predicted_depth.float().cpu().numpy()
 
     def train(self, images, targets):
         self.optimizer.zero_grad()
-        targets = self.torch.from_numpy(targets[..., 0])
+        targets = self.torch.from_numpy(targets[..., 0]).to(self.device)
         loss = (self.call(images).predicted_depth - targets).abs().mean()
         loss.backward()
         self.optimizer.step()
