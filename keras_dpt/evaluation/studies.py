@@ -23,6 +23,7 @@ from keras_dpt.evaluation.protocols import METRICS, get_protocol
 from keras_dpt.evaluation.provenance import versions
 from keras_dpt.files import written_whole
 from keras_dpt.models.tasks import task_named
+from keras_dpt.ops.training import check_training
 
 RESOLUTIONS = (1.0, 1.25, 1.5, 1.75, 2.0)
 
@@ -200,9 +201,11 @@ def training_study(
 
     Returns: a `Study` with parameters, metrics and seconds of training of each variant.
     Raises: EvaluationError: (a ValueError) an unknown study; what `evaluate` raises.
+        TrainingError: the backend does not train.
     """
     if name not in VARIANTS:
         raise EvaluationError(f"There are studies of {', '.join(VARIANTS)}. Received: {name!r}.")
+    check_training("This study")
     protocol = get_protocol(protocol)
     make_variants, reference = VARIANTS[name]
     preset = presets.read_preset(preset) if isinstance(preset, str) else preset

@@ -73,6 +73,7 @@ REASONS = {
     ("jax", "litert"): "Keras has no way from JAX to LiteRT",
     ("jax", "openvino"): "OpenVINO does not know the operations that JAX writes",
 }
+REASONS |= {("openvino", name): "it predicts only" for name in FORMATS}
 
 
 def find_format(name):
@@ -101,7 +102,7 @@ def check_pair(backend, form, dynamic):
     """Raise `ExportError` if the backend cannot write this format; the message names who can.
 
     Args:
-        backend: "tensorflow", "jax" or "torch".
+        backend: "tensorflow", "jax", "torch" or "openvino".
         form: a `Format`.
         dynamic: whether height and width of images stay free.
     """

@@ -9,10 +9,12 @@ from keras_dpt.hub import keras_hub
 from keras_dpt.models.decoder import checked_fusion_size, decode, resolve
 from keras_dpt.models.finite import check_finite
 from keras_dpt.models.from_preset import FromPreset, check_whole
+from keras_dpt.models.openvino import OnOpenVINO
+from keras_dpt.ops.training import check_training
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
-class DPTBackbone(FromPreset, keras_hub.models.Backbone):
+class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
     """Encoder and convolutional decoder of a Dense Prediction Transformer.
 
     Args:
@@ -117,7 +119,9 @@ class DPTBackbone(FromPreset, keras_hub.models.Backbone):
             target_layer_names: names of the layers; by default `default_lora_layer_names()`.
 
         Raises: ValueError: the backbone has no layer of these names; nothing is frozen then.
+            TrainingError: (a ValueError) the backend does not train.
         """
+        check_training("LoRA")
         names = target_layer_names or self.default_lora_layer_names()
         dense = {layer.name for layer in self._flatten_layers() if hasattr(layer, "enable_lora")}
         if not dense & set(names):

@@ -158,9 +158,9 @@ def one_at_a_time(task):
     """A context in which no other thread predicts with this network, where that would go wrong.
 
     On JAX, Keras gives the network's state to each compiled step and takes it back afterwards; in
-    between, it is deleted.
+    between, it is deleted. On OpenVINO a compiled network has room for one request.
     """
-    if keras.config.backend() != "jax":
+    if keras.config.backend() not in ("jax", "openvino"):
         return nullcontext()
     with _locks_are_made:
         return _locks.setdefault(task.backbone, threading.RLock())

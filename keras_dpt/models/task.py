@@ -29,17 +29,19 @@ from keras_dpt.models.fit import (
 )
 from keras_dpt.models.from_preset import TaskFromPreset
 from keras_dpt.models.image_converter import DPTImageConverter
+from keras_dpt.models.openvino import OnOpenVINO
 from keras_dpt.models.predict import PredictImages, one_at_a_time
 from keras_dpt.models.samples import Samples
 from keras_dpt.ops.labels import of_known_rank
 from keras_dpt.ops.memory_order import order_as_weights
+from keras_dpt.ops.training import check_training
 from keras_dpt.optimizers import check_trained, introduce
 
 # Task classes by name; see `keras_dpt.models.tasks`, which imports all of this package's.
 TASKS = {}
 
 
-class DPTTask(Samples, PredictImages, TaskFromPreset):
+class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
     """Mixin before a keras-hub task class.
 
     A class that sets `task_name` in its own body is registered under that name: presets, the
@@ -192,6 +194,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset):
             from. What is raised inside `tf.data` is wrapped in an error of TensorFlow's.
         Warns: DataWarning: targets that are probably not what was meant.
         """
+        check_training("`fit`")
         options = {"validation_data": validation_data, "validation_split": validation_split}
         class_weight = kwargs.pop("class_weight", None)
         if keras.backend.backend() == "tensorflow":
@@ -312,6 +315,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset):
 
     def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
         """`keras.Model.evaluate`, preprocessing included, for the data that `fit` takes."""
+        check_training("`evaluate`")
         if kwargs.get("_use_cached_eval_dataset"):  # `fit`, whose validation data are ready
             return keras.Model.evaluate(self, x, y, batch_size, sample_weight, **kwargs)
         with weights_kept(self):

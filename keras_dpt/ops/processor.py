@@ -8,7 +8,12 @@ import keras
 
 
 def computes_on_processor():
-    """Whether TensorFlow or JAX, whichever is the backend, finds no accelerator."""
+    """Whether TensorFlow or JAX, whichever is the backend, finds no accelerator.
+
+    Keras's OpenVINO backend computes on CPUs alone.
+    """
+    if keras.config.backend() == "openvino":
+        return True
     if keras.config.backend() == "jax":
         import jax
 

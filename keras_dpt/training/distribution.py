@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 import keras
 
 from keras_dpt.errors import TrainingError
+from keras_dpt.ops.training import check_training
 
 
 @contextmanager
@@ -27,8 +28,10 @@ def distributed(enabled=True):
     Args:
         enabled: `False` does nothing.
 
-    Raises: TrainingError: PyTorch, and this process was not started by torchrun.
+    Raises: TrainingError: PyTorch, and this process was not started by torchrun; or the backend
+        does not train, whether enabled or not.
     """
+    check_training()
     backend = keras.config.backend()
     if not enabled:
         context = nullcontext()

@@ -7,6 +7,7 @@ from keras_dpt.images.masked import nan_if_masked
 from keras_dpt.losses.depth import ScaleInvariantLogLoss
 from keras_dpt.maps.alignment import align_scale_shift
 from keras_dpt.maps.metres import check_metres
+from keras_dpt.ops.training import check_training
 
 
 def to_metric(model, data, method="least_squares", batch_size=8):
@@ -79,6 +80,7 @@ def fit_metric(model, batches, alignment_data=None, learning_rate=None, **fit_op
         the root of the scale-invariant log loss with a variance focus of 0.85.
     Raises: TrainingError: (a ValueError) as in `to_metric`.
     """
+    check_training("`fit_metric`")
     metric = to_metric(model, batches if alignment_data is None else alignment_data)
     metric.compile(loss=ScaleInvariantLogLoss(0.85, root=True), learning_rate=learning_rate)
     metric.fit(batches, **fit_options)
