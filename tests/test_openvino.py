@@ -144,6 +144,10 @@ def test_training_names_the_backends_that_train():
         model.backbone.fit(images, targets)
     with pytest.raises(TrainingError, match=f"LoRA {needs}"):
         model.backbone.enable_lora(2)
+    with pytest.raises(TrainingError, match=f"Gradient checkpointing {needs}"):
+        model.backbone.enable_gradient_checkpointing()
+    with pytest.raises(TrainingError, match=needs), keras_dpt.training.distributed(False):
+        pass
     with pytest.raises(TrainingError, match=needs):
         keras_dpt.training.fit_metric(model, [(images, targets)])
 

@@ -106,6 +106,13 @@ class Encoder(keras_hub.models.Backbone):
         """
         return ()
 
+    def recomputed_layers(self):
+        """Layers that gradient checkpointing computes twice: its transformer blocks.
+
+        See `keras_dpt.DPTBackbone.enable_gradient_checkpointing`.
+        """
+        return self.attention_blocks()
+
     def freeze_norms(self):
         """Stop batch normalisations, if there are any: fine-tuning's batches are small.
 

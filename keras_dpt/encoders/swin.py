@@ -87,6 +87,9 @@ class WindowedEncoder(Encoder):
     def fixed_size(self):
         return (self.image_size, self.image_size)
 
+    def recomputed_layers(self):
+        return tuple(layer for layer in self.layers if isinstance(layer, SwinBlock | Swin2Block))
+
     @staticmethod
     def stage_widths(config):
         """Widths of the four maps, of constructor arguments."""

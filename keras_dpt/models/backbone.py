@@ -5,7 +5,9 @@ import keras
 from keras_dpt.encoders import ENCODERS
 from keras_dpt.encoders.encoder import fixed_shape, freeze_layers_too
 from keras_dpt.encoders.keras_hub_backbone import as_encoder
+from keras_dpt.errors import TrainingError
 from keras_dpt.hub import keras_hub
+from keras_dpt.layers.recomputing import recompute
 from keras_dpt.models.decoder import checked_fusion_size, decode, resolve
 from keras_dpt.models.finite import check_finite
 from keras_dpt.models.from_preset import FromPreset, check_whole
@@ -130,6 +132,24 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
                 f"`target_layer_names=` of dense layers, such as {sorted(dense)[:6]}."
             )
         super().enable_lora(rank, names)
+
+    def enable_gradient_checkpointing(self, enabled=True):
+        """Train in less memory and more time: transformer blocks keep their inputs alone.
+
+        What is inside a block is computed again when its gradient is. Losses and gradients stay the
+        same, and nothing of it is saved. Call it before the first `fit`, or `compile` again.
+
+        Args: enabled: `False` undoes it.
+        Raises: TrainingError: (a ValueError) the encoder has no transformer blocks, or the backend
+            does not train.
+        """
+        layers = self.image_encoder.recomputed_layers()
+        if not layers:
+            raise TrainingError(
+                "Gradient checkpointing is for transformer blocks. Received: "
+                f"{type(self.image_encoder).__name__}, which has none."
+            )
+        recompute(layers, enabled)
 
     def get_config(self):
         return super().get_config() | {

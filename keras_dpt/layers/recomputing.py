@@ -1,0 +1,43 @@
+"""Gradient checkpointing: layers that keep their input alone, and compute again for gradients."""
+
+import keras
+
+from keras_dpt.ops.training import check_training
+
+
+def recompute(layers, enabled=True):
+    """Let each layer compute again, when gradients are made, what it would have kept for them.
+
+    Results and gradients stay the same. It holds for this object: neither configs nor files know of
+    it. Keras's `RematScope` would have to be there before the layers are.
+
+    Args:
+        layers: whose `call` takes a tensor first; gradients flow to that and to the weights.
+        enabled: `False` undoes it.
+
+    Raises: TrainingError: the backend does not train.
+    """
+    check_training("Gradient checkpointing")
+    for layer in layers:
+        layer.__dict__.pop("call", None)
+        if enabled:
+            layer.call = _recomputed(layer.call)
+
+
+def _recomputed(call):
+    def again(x, *args, **kwargs):
+        if not _keeps_results():
+            return call(x, *args, **kwargs)
+        # What is not the first argument may be no tensor, and JAX would make one of it.
+        return keras.remat(lambda x: call(x, *args, **kwargs))(x)
+
+    return again
+
+
+def _keeps_results():
+    """Whether results are kept for gradients; on TensorFlow and JAX only their compilers know."""
+    if keras.config.backend() != "torch":
+        return True
+    import torch
+
+    return torch.is_grad_enabled() and not torch.compiler.is_exporting()
