@@ -8,12 +8,14 @@ BACKENDS := tensorflow jax torch
 PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-all durations benchmarks $(BACKENDS:%=test-%) test-documents test-apps test-slow test-wheel test-oldest fuzz parity \
-	evaluate notebooks figures docs lint format release clean
+.PHONY: help demo test test-all durations benchmarks $(BACKENDS:%=test-%) test-documents test-apps test-slow \
+	test-wheel test-oldest fuzz parity evaluate notebooks figures docs lint format release clean test-openvino
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
 	@echo "make test         the quicker tests on TensorFlow, JAX and PyTorch, 4 minutes each (make test-jax for one)"
 	@echo "make test-all     all of them, 10 to 60 minutes"
+	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
+	@echo "make test-openvino    prediction on OpenVINO compared with PyTorch, 1 to 2 minutes"
 	@echo "make test-documents  the notebooks, each block of the guides and each export, once"
 	@echo "make test-apps    the demo page in Chromium, if there is one, and the Ray example"
 	@echo "make fuzz         damaged files of all kinds, FUZZ=300 of each, on each backend"
@@ -49,6 +51,10 @@ durations: $(VENV)/.developer
 
 $(BACKENDS:%=test-%): test-%: $(VENV)/.developer
 	KERAS_BACKEND=$* $(PYTEST) --numprocesses $(JOBS) --dist loadfile
+
+# What works there is prediction. PyTorch computes what is expected.
+test-openvino: $(VENV)/.openvino
+	KERAS_BACKEND=openvino $(PYTEST) tests/test_openvino.py tests/ops/test_attention.py
 
 # Notebooks in their quick form. Together they take ten minutes.
 test-documents: $(VENV)/.documents $(VENV)/.developer
@@ -137,6 +143,10 @@ $(VENV)/.developer: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.documents: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable ".[docs,notebooks,export]"
 	touch $@ $(VENV)/.user
+
+$(VENV)/.openvino: pyproject.toml $(VENV)/.developer
+	$(PIP) --editable ".[openvino]"
+	touch $@
 
 $(VENV)/.apps: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable ".[demo,ray]" playwright

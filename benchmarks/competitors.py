@@ -79,7 +79,7 @@ BACKBONES = {
 class KerasDPT:
     """`keras_dpt.DPTDepth` on the backend that `KERAS_BACKEND` names."""
 
-    def __init__(self, preset, dtype="float32", training=False, **_):
+    def __init__(self, preset, dtype="float32", training=False, checkpointing=False, **_):
         import keras
 
         import keras_dpt
@@ -90,6 +90,8 @@ class KerasDPT:
             policy = f"mixed_{dtype}"
         self.keras = keras
         self.model = keras_dpt.DPTDepth.from_architecture(read_preset(preset), dtype=policy)
+        if checkpointing:
+            self.model.backbone.enable_gradient_checkpointing()
         if training:
             self.model.compile(
                 keras.optimizers.Adam(1e-5), loss="mean_absolute_error", metrics=None

@@ -45,7 +45,7 @@ def parse_arguments():
     parser.add_argument("--presets", nargs="+", default=["dpt_base", "dpt_hybrid", "dpt_large"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
-    parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=BACKENDS)
+    parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=(*BACKENDS, "openvino"))
     parser.add_argument("--size", nargs=2, type=int, default=[384, 384], metavar=("H", "W"))
     parser.add_argument("--decoders", action="store_true", help="also beside keras-hub's decoder")
     parser.add_argument(

@@ -39,6 +39,9 @@ def parse_arguments():
     parser.add_argument(
         "--keep-memory", action="store_true", help="each also with keras_dpt.keep_freed_memory"
     )
+    parser.add_argument(
+        "--gradient-checkpointing", action="store_true", help="each of ours also with it"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", help="write the figures there as well")
@@ -52,6 +55,9 @@ def contestants(args, dtype):
     for backend in args.backends:
         mine = options | {"backend": backend, "dtype": dtype}
         makers.append((f"keras_dpt {backend}", "keras_dpt", mine))
+        if args.gradient_checkpointing:
+            twice = mine | {"checkpointing": True}
+            makers.append((f"keras_dpt {backend}, checkpointing", "keras_dpt", twice))
     return makers
 
 

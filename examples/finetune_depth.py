@@ -35,6 +35,7 @@ def parse_arguments():
     parser.add_argument("--learning-rate", type=float, help="of all weights; default: the paper's")
     parser.add_argument("--max-depth", type=float, help="metres beyond which truth does not count")
     parser.add_argument("--mixed-precision", choices=("mixed_bfloat16", "mixed_float16"))
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="save memory")
     parser.add_argument("--distribute", action="store_true", help="use all devices of this machine")
     parser.add_argument("--half", action="store_true", help="store the preset's weights as float16")
     parser.add_argument("--seed", type=int, default=0)
@@ -62,6 +63,8 @@ def run(args):
     model = DPTDepth.from_preset(args.preset, dtype=args.mixed_precision)
     model.preprocessor.image_size = size
     model = training.to_metric(model, batches(train, augment=False))
+    if args.gradient_checkpointing:
+        model.backbone.enable_gradient_checkpointing()
     print(f"depth = 1 / ({model.scale:.6g} x + {model.shift:.6g})")
     model.compile(
         loss=losses.ScaleInvariantLogLoss(0.85, root=True), learning_rate=args.learning_rate

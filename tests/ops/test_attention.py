@@ -42,7 +42,7 @@ def qkv(length, seed=0):
 
 
 @pytest.mark.parametrize("at_once", [1024, 16])
-@pytest.mark.parametrize("length", [5, 77])
+@pytest.mark.parametrize("length", [3, 5, 77])  # three heads, too
 def test_attention_is_that_of_the_paper(length, at_once, some_processor, monkeypatch):
     monkeypatch.setattr(attention, "QUERIES_AT_ONCE", at_once)
     x = qkv(length)
