@@ -8,8 +8,8 @@ from keras_dpt.ops.training import check_training
 def recompute(layers, enabled=True):
     """Let each layer compute again, when gradients are made, what it would have kept for them.
 
-    Results and gradients stay the same. It holds for this object: neither configs nor files know of
-    it. Keras's `RematScope` would have to be there before the layers are.
+    Results and gradients stay the same. Neither configs nor files know of it. (Keras's `RematScope`
+    must be entered before the layers are made.)
 
     Args:
         layers: whose `call` takes a tensor first; gradients flow to that and to the weights.
