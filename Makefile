@@ -54,7 +54,7 @@ $(BACKENDS:%=test-%): test-%: $(VENV)/.developer
 
 # What works there is prediction. PyTorch computes what is expected.
 test-openvino: $(VENV)/.openvino
-	KERAS_BACKEND=openvino $(PYTEST) tests/test_openvino.py tests/ops/test_attention.py
+	KERAS_BACKEND=openvino $(PYTEST) --numprocesses $(JOBS) --dist loadfile tests/test_openvino.py tests/test_cli.py
 
 # Notebooks in their quick form. Together they take ten minutes.
 test-documents: $(VENV)/.documents $(VENV)/.developer
