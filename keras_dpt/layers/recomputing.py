@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_dpt.ops import in_place
 from keras_dpt.ops.training import check_training
 
 
@@ -26,18 +27,9 @@ def recompute(layers, enabled=True):
 
 def _recomputed(call):
     def again(x, *args, **kwargs):
-        if not _keeps_results():
+        if not in_place.may_learn():
             return call(x, *args, **kwargs)
         # What is not the first argument may be no tensor, and JAX would make one of it.
         return keras.remat(lambda x: call(x, *args, **kwargs))(x)
 
     return again
-
-
-def _keeps_results():
-    """Whether results are kept for gradients; on TensorFlow and JAX only their compilers know."""
-    if keras.config.backend() != "torch":
-        return True
-    import torch
-
-    return torch.is_grad_enabled() and not torch.compiler.is_exporting()

@@ -20,6 +20,15 @@ def keeps_nothing():
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
+def may_learn():
+    """Whether results may be kept for gradients; elsewhere than on PyTorch compilers decide."""
+    if keras.config.backend() != "torch":
+        return True
+    import torch
+
+    return torch.is_grad_enabled() and not torch.compiler.is_exporting()
+
+
 def has_hooks(*layers):
     """Whether PyTorch's forward hooks see outputs of these layers, or of a layer inside them."""
     if keras.config.backend() != "torch":

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-# Sizes whose compiled networks are kept; each holds the weights once more.
+# Sizes whose compiled networks are kept, which takes memory.
 KEPT = 4
 # OpenVINO's names. Without one it computes in half precision wherever the CPU has it.
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -26,8 +26,8 @@ class CompiledNetwork:
     def run(self, model, images):
         """Outputs of `model`, NumPy arrays, for images `(B, H, W, 3)`.
 
-        Images go through one by one: on CPUs batches gain next to nothing, and a network for each
-        size of a batch would have to be compiled, too.
+        Images go through one by one: on CPUs batches gain next to nothing, and each size of a
+        batch would need a compiled network of its own.
         """
         images = ops.convert_to_numpy(images)
         compiled, structure = self._for_size(model, images)
