@@ -11,9 +11,12 @@ was cut off goes on with the same command. The result is OUT/preset, for `from_p
 
 That took 23 minutes on two busy CPU cores; val AbsRel went from 0.273, aligned only, to 0.203,
 delta < 1.25 from 0.54 to 0.63, in metres without alignment. dpt_hybrid wants a GPU.
+
+Several devices or hosts: --distribute, see docs/guides/several_machines.md.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -29,20 +32,22 @@ def parse_arguments():
     parser.add_argument("data", metavar="NAME:FOLDER", help="data set with depth in metres")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--preset", default="dpt_hybrid", help="a relative one")
-    parser.add_argument("--size", default="384x384", help="HxW, multiples of 32")
+    parser.add_argument("--size", default="384x384", help="HxW, see the preset's sides")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, help="of all weights; default: the paper's")
+    parser.add_argument("--lora", type=int, metavar="RANK", help="adapters in a frozen backbone")
     parser.add_argument("--max-depth", type=float, help="metres beyond which truth does not count")
     parser.add_argument("--mixed-precision", choices=("mixed_bfloat16", "mixed_float16"))
     parser.add_argument("--gradient-checkpointing", action="store_true", help="save memory")
-    parser.add_argument("--distribute", action="store_true", help="use all devices of this machine")
+    parser.add_argument("--distribute", action="store_true", help="use all devices, of all hosts")
     parser.add_argument("--half", action="store_true", help="store the preset's weights as float16")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
 def run(args):
+    """Train; returns what makes the preset, for the main process."""
     keras.utils.set_random_seed(args.seed)
     train, validation = (datasets.named(args.data, split) for split in ("train", "val"))
     stages = training.parse_stages(args.size)
@@ -57,8 +62,17 @@ def run(args):
         return batches(train, seed=args.seed, shard=training.shard())
 
     def validation_batches(size):
-        whole = len(validation) // args.batch_size if args.distribute else None
-        return batches(validation, augment=False, steps_per_epoch=whole)
+        part = args.batch_size // training.shard()[1]  # each process sees all of them
+        whole = len(validation) // part if args.distribute else None
+        return datasets.Batches(
+            validation,
+            size,
+            part,
+            "depth",
+            max_depth=args.max_depth,
+            augment=False,
+            steps_per_epoch=whole,
+        )
 
     model = DPTDepth.from_preset(args.preset, dtype=args.mixed_precision)
     model.preprocessor.image_size = size
@@ -66,6 +80,9 @@ def run(args):
     if args.gradient_checkpointing:
         model.backbone.enable_gradient_checkpointing()
     print(f"depth = 1 / ({model.scale:.6g} x + {model.shift:.6g})")
+    config = model.get_config()
+    if args.lora:
+        model.backbone.enable_lora(args.lora)
     model.compile(
         loss=losses.ScaleInvariantLogLoss(0.85, root=True), learning_rate=args.learning_rate
     )
@@ -74,14 +91,19 @@ def run(args):
     training.fit_in_stages(
         model, training_batches, stages, args.epochs, callbacks, validation_batches
     )
-    if training.is_main_process():
-        training.KeepBest(args.out, "val_abs_rel").restore(model)
-        model.save_to_preset(str(args.out / "preset"))
-        if args.half:
-            store_in_half_precision(args.out / "preset")
-        model = DPTDepth.from_preset(str(args.out / "preset"), dtype="float32")
-        model.compile()
-        print("fine-tuned:", evaluate(model, validation_batches(size)))
+    return partial(finish, args, config, batches(validation, augment=False))
+
+
+def finish(args, config, validation):
+    """Make the preset of the best weights, into which LoRA's are folded."""
+    model = DPTDepth.from_config(config)
+    training.KeepBest(args.out, "val_abs_rel").restore(model)
+    model.save_to_preset(str(args.out / "preset"))
+    if args.half:
+        store_in_half_precision(args.out / "preset")
+    model = DPTDepth.from_preset(str(args.out / "preset"), dtype="float32")
+    model.compile()
+    print("fine-tuned:", evaluate(model, validation))
 
 
 def evaluate(model, batches):
@@ -93,4 +115,6 @@ def evaluate(model, batches):
 if __name__ == "__main__":
     arguments = parse_arguments()
     with training.distributed(arguments.distribute):
-        run(arguments)
+        make_preset = run(arguments)
+    if training.is_main_process():
+        make_preset()

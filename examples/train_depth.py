@@ -15,6 +15,8 @@ That took 63 minutes on two shared CPU cores and gave val AbsRel 0.126, delta < 
 after alignment. The paper's own training (384 x 384, dpt_hybrid) wants a GPU and was not repeated.
 
 Several devices: --distribute; on PyTorch start `torchrun --nproc-per-node N examples/...` with it.
+Several hosts: docs/guides/several_machines.md.
+
 A run that was cut off goes on with the same command. The result is OUT/preset, for `from_preset`.
 """
 
@@ -22,6 +24,7 @@ import argparse
 import contextlib
 import dataclasses
 import re
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -69,7 +72,7 @@ def parse_arguments():
     parser.add_argument("--trim", type=float, help="share of largest errors that do not count")
     parser.add_argument("--gradient-weight", type=float, default=0.5, help="0 for sparse truth")
     parser.add_argument("--mixed-precision", choices=("mixed_bfloat16", "mixed_float16"))
-    parser.add_argument("--distribute", action="store_true", help="use all devices of this machine")
+    parser.add_argument("--distribute", action="store_true", help="use all devices, of all hosts")
     parser.add_argument("--half", action="store_true", help="store the preset's weights as float16")
     parser.add_argument("--validate-every", type=int, default=3, metavar="EPOCHS")
     parser.add_argument("--seed", type=int, default=0)
@@ -136,6 +139,7 @@ def is_new(args):
 
 
 def run(args):
+    """Train; returns what makes the preset, for the main process."""
     keras.utils.set_random_seed(args.seed)
     train, validation = read_sources(args.data, "train"), read_sources(args.data[:1], "val")
     stages = training.parse_stages(args.sizes)
@@ -151,10 +155,9 @@ def run(args):
         )
 
     def validation_batches(size):
-        whole = len(validation[0]) // args.batch_size if args.distribute else None
-        return datasets.Batches(
-            validation, size, args.batch_size, augment=False, steps_per_epoch=whole
-        )
+        part = args.batch_size // training.shard()[1]  # each process sees all of them
+        whole = len(validation[0]) // part if args.distribute else None
+        return datasets.Batches(validation, size, part, augment=False, steps_per_epoch=whole)
 
     model = make_model(args, args.mixed_precision)
     compile_model(model, args, args.epochs * len(batches(stages[0][0])))
@@ -171,11 +174,10 @@ def run(args):
             validation_batches,
             validation_freq=args.validate_every,
         )
-    if training.is_main_process():
-        finish(args, stages, train, validation_batches)
+    return partial(finish, args, stages, train, validation)
 
 
-def finish(args, stages, train, validation_batches):
+def finish(args, stages, train, validation):
     """Make the preset of the best weights, in float32 whatever they were trained in."""
     model = make_model(args)
     best = training.KeepBest(args.out, "val_abs_rel").restore(model)
@@ -189,10 +191,13 @@ def finish(args, stages, train, validation_batches):
         store_in_half_precision(args.out / "preset")
     model = DPTDepth.from_preset(str(args.out / "preset"))
     model.compile()
-    print(model.evaluate(validation_batches(size), return_dict=True, verbose=0))
+    batches = datasets.Batches(validation, size, args.batch_size, augment=False)
+    print(model.evaluate(batches, return_dict=True, verbose=0))
 
 
 if __name__ == "__main__":
     arguments = parse_arguments()
     with training.distributed(arguments.distribute):
-        run(arguments)
+        make_preset = run(arguments)
+    if training.is_main_process():
+        make_preset()

@@ -13,10 +13,13 @@ bundled `dpt_mini_camvid` is made:
 83 of those epochs took 44 minutes on two shared CPU cores and gave mean IoU 0.606 on val. ADE20K
 with dpt_hybrid at 480 x 480 wants a GPU and was not repeated.
 
+Several devices or hosts: --distribute, see docs/guides/several_machines.md.
+
 A run that was cut off goes on with the same command. The result is OUT/preset, for `from_preset`.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -44,7 +47,7 @@ def parse_arguments():
         "--rarity", type=float, default=0.0, help="rare classes weigh more, by this power"
     )
     parser.add_argument("--mixed-precision", choices=("mixed_bfloat16", "mixed_float16"))
-    parser.add_argument("--distribute", action="store_true", help="use all devices of this machine")
+    parser.add_argument("--distribute", action="store_true", help="use all devices, of all hosts")
     parser.add_argument("--half", action="store_true", help="store the preset's weights as float16")
     parser.add_argument("--validate-every", type=int, default=5, metavar="EPOCHS")
     parser.add_argument("--seed", type=int, default=0)
@@ -92,6 +95,7 @@ def compile_model(model, args, steps):
 
 
 def run(args):
+    """Train; returns what makes the preset, for the main process."""
     keras.utils.set_random_seed(args.seed)
     train, validation = (datasets.named(args.data, split) for split in ("train", "val"))
     stages = training.parse_stages(args.sizes)
@@ -105,9 +109,10 @@ def run(args):
         return batches
 
     def validation_batches(size):
-        whole = len(validation) // args.batch_size if args.distribute else None
+        part = args.batch_size // training.shard()[1]  # each process sees all of them
+        whole = len(validation) // part if args.distribute else None
         return datasets.Batches(
-            validation, size, args.batch_size, "labels", augment=False, steps_per_epoch=whole
+            validation, size, part, "labels", augment=False, steps_per_epoch=whole
         )
 
     model = make_model(args, train.class_names, args.mixed_precision)
@@ -124,11 +129,10 @@ def run(args):
         validation_batches,
         validation_freq=args.validate_every,
     )
-    if training.is_main_process():
-        finish(args, stages, train, validation_batches)
+    return partial(finish, args, stages, train, validation)
 
 
-def finish(args, stages, train, validation_batches):
+def finish(args, stages, train, validation):
     """Make the preset of the best weights, in float32 whatever they were trained in."""
     model = make_model(args, train.class_names)
     best = training.KeepBest(args.out, "val_mean_iou", "max").restore(model)
@@ -139,10 +143,13 @@ def finish(args, stages, train, validation_batches):
         store_in_half_precision(args.out / "preset")
     model = DPTSegmentation.from_preset(str(args.out / "preset"))
     model.compile()
-    print(model.evaluate(validation_batches(size), return_dict=True, verbose=0))
+    batches = datasets.Batches(validation, size, args.batch_size, "labels", augment=False)
+    print(model.evaluate(batches, return_dict=True, verbose=0))
 
 
 if __name__ == "__main__":
     arguments = parse_arguments()
     with training.distributed(arguments.distribute):
-        run(arguments)
+        make_preset = run(arguments)
+    if training.is_main_process():
+        make_preset()

@@ -14,6 +14,7 @@ from keras_dpt.errors import ImageError
 from keras_dpt.models.image_converter import DPTImageConverter
 from keras_dpt.models.photos import Photos, ahead, read_in_groups
 from keras_dpt.models.sizes import check_size_of_network
+from keras_dpt.ops.alone import is_shared, outputs_alone
 
 # Of each network that predicts; by its backbone, which several tasks may share.
 _locks = weakref.WeakKeyDictionary()
@@ -150,7 +151,11 @@ class PredictImages:
             images = np.stack([get(i) for i in batch])
             with one_at_a_time(self):
                 # Not `Task.predict_on_batch`: these images are already converted.
-                outputs = keras.Model.predict_on_batch(self, images)
+                outputs = (
+                    outputs_alone(self, images)
+                    if is_shared(self)
+                    else keras.Model.predict_on_batch(self, images)
+                )
             yield from zip(batch, np.asarray(outputs), strict=True)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from keras_dpt.errors import TrainingError
 from keras_dpt.files import written_whole
 from keras_dpt.models.task import without_optimizer
-from keras_dpt.training.distribution import AverageGradients, is_main_process
+from keras_dpt.training.adapters import adapter_values, adapters_apart, set_adapters
+from keras_dpt.training.distribution import AverageGradients, check_same, is_main_process
 from keras_dpt.training.log import EpochLog
 from keras_dpt.training.sheet import contact_sheet
 
@@ -22,9 +23,10 @@ _BEST = "keras_dpt_best"  # attribute of the best weights: their epoch's number 
 class Resume(keras.callbacks.Callback):
     """Keeps all that a training needs to go on, epoch by epoch: killing it loses one at most.
 
-    That is weights, the optimizer's state, averaged weights included, the state of layers' random
-    numbers, and how many epochs are complete. A file is complete or not there at all. Put it before
-    callbacks that change the weights at the end of an epoch, as `SwapEMAWeights` does. An epoch
+    That is weights, LoRA's adapters, the optimizer's state, averaged weights included, the state of
+    layers' random numbers, and how many epochs are complete. A file is complete or not there at
+    all. Put it before callbacks that change the weights at the end of an epoch, as `SwapEMAWeights`
+    does. An epoch
     counts as complete when all callbacks are done with it, that is when the next one begins or the
     training ends: killed before, it is trained again, and so compared and logged.
 
@@ -63,12 +65,19 @@ class Resume(keras.callbacks.Callback):
         """Give a compiled model the last state.
 
         Returns: the number of complete epochs, 0 if there is no state.
-        Raises: TrainingError: the state belongs to another model or optimizer.
+        Raises: TrainingError: the state belongs to another model or optimizer; or processes that
+            train together see different states.
         """
         states = self._states()
-        if not states:
+        epochs = max(states, default=0)
+        check_same(
+            epochs,
+            f"The processes find states of {{}} epochs in {self.folder}: all must see the same "
+            "folder, such as one of a shared file system.",
+        )
+        if not epochs:
             return 0
-        epochs, path = max(states.items())
+        path = states[epochs]
         model.optimizer.build(model.trainable_variables)
         try:
             model.load_weights(path)
@@ -78,7 +87,8 @@ class Resume(keras.callbacks.Callback):
                 f"{path} does not fit this model and optimizer: {reason} Resume with the arguments "
                 "of the first run, or begin in another folder."
             ) from error
-        self.random_states = _read_random_states(path.with_suffix(".npz"))
+        self.random_states, adapters = _read_beside(path.with_suffix(".npz"))
+        set_adapters(model, adapters)
         self.epochs = epochs
         return epochs
 
@@ -133,8 +143,9 @@ class Resume(keras.callbacks.Callback):
             return
         path = self.folder / f"state_{self.epochs:05d}.weights.h5"
         with written_whole(path.with_suffix(".npz"), TrainingError) as file:
-            np.savez(file, *self.random_states)
-        self.model.save_weights(self._unfinished, overwrite=True)
+            np.savez(file, *self.random_states, **adapter_values(self.model))
+        with adapters_apart(self.model):
+            self.model.save_weights(self._unfinished, overwrite=True)
         self._next = path
 
     def _complete(self):
@@ -347,11 +358,15 @@ def _random_states(model):
     return states
 
 
-def _read_random_states(path):
-    """Arrays as `Resume` saved them. Raises: TrainingError: they are missing or damaged."""
+def _read_beside(path):
+    """Random states and `{name: array}` of adapters, as `Resume` saved them.
+
+    Raises: TrainingError: they are missing or damaged.
+    """
     try:
         with open(path, "rb") as file, np.load(file) as states:
-            return [states[name] for name in states.files]
+            adapters = {name: states[name] for name in states.files if name[:7] == "adapter"}
+            return [states[name] for name in states.files if name not in adapters], adapters
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
         raise TrainingError(

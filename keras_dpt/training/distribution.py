@@ -1,25 +1,38 @@
-"""Training on several devices by what each backend has for it, behind one word."""
+"""Training on several devices or hosts by what each backend has for it, behind one word."""
 
-import os
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import keras
 
 from keras_dpt.errors import TrainingError
 from keras_dpt.ops.training import check_training
+from keras_dpt.training.processes import (
+    jax_processes,
+    numbers_of_all,
+    tensorflow_processes,
+    torch_processes,
+)
+
+_JOINED = {"jax": jax_processes, "tensorflow": tensorflow_processes, "torch": torch_processes}
+_place, _is_main = (0, 1), True
 
 
 @contextmanager
 def distributed(enabled=True):
-    """Share each batch among all devices, in what is built *and* trained inside the context.
+    """Share each batch among devices, of one host or several, in what is built *and* trained here.
 
-    | backend    | how                                                                            |
-    |------------|--------------------------------------------------------------------------------|
-    | JAX        | `keras.distribution.DataParallel`; batches must be divisible by the devices |
-    | TensorFlow | `tf.distribute.MirroredStrategy`                                               |
-    | PyTorch    | one process per device, started by `torchrun --nproc-per-node N script.py`;    |
-    |            | the context joins them, the callback `AverageGradients` keeps them alike, and  |
-    |            | `Batches(shard=shard())` gives each its part                                   |
+    | backend    | how                                    | several hosts: one process for each |
+    |------------|----------------------------------------|-------------------------------------|
+    | JAX        | `keras.distribution.DataParallel`      | host; KERAS_DISTRIBUTION_... is set |
+    | TensorFlow | `tf.distribute.MirroredStrategy`, or   | host; TF_CONFIG is set              |
+    |            | `MultiWorkerMirroredStrategy`          |                                     |
+    | PyTorch    | gradients averaged, `AverageGradients` | device; `torchrun` starts them      |
+
+    Every process runs the same script and feeds its own part of each batch,
+    `Batches(shard=shard())`; `batch_size` is the whole one, divisible by the devices. Only
+    `is_main_process()` writes. What it does alone, such as `predict` or saving a preset, belongs
+    after the context: inside, a step that one process takes waits for all others. `predict_images`
+    is the exception.
 
     Losses that are means over images, as those for depth, train like one device with the whole
     batch. `SegmentationLoss` averages over pixels, on TensorFlow and PyTorch those of each device;
@@ -28,34 +41,40 @@ def distributed(enabled=True):
     Args:
         enabled: `False` does nothing.
 
-    Raises: TrainingError: PyTorch, and this process was not started by torchrun; or the backend
-        does not train, whether enabled or not.
+    Raises: TrainingError: PyTorch, and this process was not started by torchrun; variables of the
+        environment that do not go together; or the backend does not train, whether enabled or not.
     """
+    global _place, _is_main
     check_training()
-    backend = keras.config.backend()
     if not enabled:
-        context = nullcontext()
-    elif backend == "tensorflow":
-        import tensorflow as tf
-
-        context = tf.distribute.MirroredStrategy().scope()
-    elif backend == "torch":
-        context = _torch_process()
-    else:
-        context = _data_parallel()
-    with context:
         yield
+        return
+    with _JOINED[keras.config.backend()]() as _place:
+        _is_main = _place[0] == 0
+        try:
+            yield
+        finally:
+            _place = (0, 1)
 
 
 def shard():
     """`(index, count)`: this process's part of every batch; `(0, 1)` if it trains alone."""
-    group = _torch_group()
-    return (group.get_rank(), group.get_world_size()) if group else (0, 1)
+    return _place
 
 
 def is_main_process():
-    """Whether this process is the one that writes files."""
-    return shard()[0] == 0
+    """Whether this process is the one that writes files, during `distributed` and after it."""
+    return _is_main
+
+
+def check_same(number, message):
+    """Raise a TrainingError unless the joined processes have the same number; each must ask.
+
+    Args: message: of the error, with "{}" for the numbers.
+    """
+    numbers = {number} if _place[1] == 1 else numbers_of_all(number)
+    if len(numbers) > 1:
+        raise TrainingError(message.format(" and ".join(map(str, sorted(numbers)))))
 
 
 class AverageGradients(keras.callbacks.Callback):
@@ -92,35 +111,6 @@ class AverageGradients(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         for hook in self.hooks:
             hook.remove()
-
-
-@contextmanager
-def _data_parallel():
-    before = keras.distribution.distribution()
-    keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
-    try:
-        yield
-    finally:
-        keras.distribution.set_distribution(before)
-
-
-@contextmanager
-def _torch_process():
-    import torch
-
-    if "RANK" not in os.environ:
-        raise TrainingError(
-            "On PyTorch, several devices need a process each: start the script with "
-            "`torchrun --nproc-per-node 2 script.py ...`, one per device."
-        )
-    cuda = torch.cuda.is_available()
-    torch.distributed.init_process_group("nccl" if cuda else "gloo")
-    device = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu"
-    try:
-        with keras.device(device):
-            yield
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def _torch_group():

@@ -4,6 +4,7 @@ import re
 import sys
 
 from keras_dpt.errors import TrainingError
+from keras_dpt.training.distribution import is_main_process
 from keras_dpt.training.scratch import forget_compiled
 
 
@@ -35,8 +36,9 @@ def fit_in_stages(model, data, stages, epochs, callbacks, validation=None, **kwa
         callbacks: the first is a `Resume`; what it finds is where the training begins.
         validation: the same for validation data; `None` for none.
         **kwargs: as in `keras.Model.fit`. Where there is no terminal, `verbose` is 2 by default,
-            a line per epoch. Whatever `validation_freq`, the last epoch is validated: a `KeepBest`
-            of a short training would have nothing to keep.
+            a line per epoch, and 0 in all processes but the main one. Whatever `validation_freq`,
+            the last epoch is validated: a `KeepBest` of a short training would have nothing to
+            keep.
 
     Raises: TrainingError: (a ValueError) a side that the network cannot take, before any training.
     """
@@ -44,7 +46,8 @@ def fit_in_stages(model, data, stages, epochs, callbacks, validation=None, **kwa
     if any(side % multiple for size, _ in stages for side in size):
         sizes = ", ".join(f"{height}x{width}" for (height, width), _ in stages)
         raise TrainingError(f"Sides must be multiples of {multiple}. Received: {sizes}.")
-    kwargs.setdefault("verbose", 1 if sys.stdout.isatty() else 2)
+    verbose = 1 if sys.stdout.isatty() else 2
+    kwargs.setdefault("verbose", verbose if is_main_process() else 0)
     every = kwargs.pop("validation_freq", 1)
     if isinstance(every, int):
         every = [n for n in range(1, epochs + 1) if n % every == 0 or n == epochs]
