@@ -17,6 +17,7 @@ help:
 	@echo "make test-openvino  prediction on OpenVINO, compared with PyTorch; about two minutes of CPU time"
 	@echo "make test-documents  the notebooks, each block of the guides and each export, once"
 	@echo "make test-apps    the demo page in Chromium, if there is one, and the Ray example"
+	@echo "make test-distributed  two processes train like one, as on two hosts, on each backend (10 minutes)"
 	@echo "make fuzz         damaged files of all kinds, FUZZ=300 of each, on each backend"
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
 	@echo "make parity       full-size models against independent references (25 minutes)"
@@ -63,6 +64,10 @@ test-documents: $(VENV)/.documents $(VENV)/.developer
 
 test-apps: $(VENV)/.apps $(VENV)/.developer
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "slow or not slow" tests/apps/test_demo_page.py tests/test_ray_example.py
+
+test-distributed: $(VENV)/.developer
+	for backend in $(BACKENDS); do KERAS_BACKEND=$$backend $(PYTEST) -m "slow or not slow" \
+		tests/training/test_devices.py tests/training/test_processes.py || exit 1; done
 
 # Whatever files hold: what they were, or one message; nothing left behind.
 fuzz: export FUZZ ?= 300

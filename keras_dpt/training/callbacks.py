@@ -13,7 +13,7 @@ from keras_dpt.errors import TrainingError
 from keras_dpt.files import written_whole
 from keras_dpt.models.task import without_optimizer
 from keras_dpt.training.adapters import adapter_values, adapters_apart, set_adapters
-from keras_dpt.training.distribution import AverageGradients, check_same, is_main_process
+from keras_dpt.training.distribution import AverageGradients, alone, check_same, is_main_process
 from keras_dpt.training.log import EpochLog
 from keras_dpt.training.sheet import contact_sheet
 
@@ -145,7 +145,7 @@ class Resume(keras.callbacks.Callback):
         with written_whole(path.with_suffix(".npz"), TrainingError) as file:
             np.savez(file, *self.random_states, **adapter_values(self.model))
         with adapters_apart(self.model):
-            self.model.save_weights(self._unfinished, overwrite=True)
+            alone(self.model.save_weights, self._unfinished, overwrite=True)
         self._next = path
 
     def _complete(self):
@@ -255,7 +255,7 @@ class KeepBest(keras.callbacks.Callback):
 
         numbers = {"epoch": epoch + 1} | {name: float(number) for name, number in logs.items()}
         with without_optimizer(self.model):
-            self.model.save_weights(self._unfinished, overwrite=True)
+            alone(self.model.save_weights, self._unfinished, overwrite=True)
         with h5py.File(self._unfinished, "r+") as file:
             # In one file, so that they are never of two epochs; of fixed length, which is small.
             file.attrs[_BEST] = np.bytes_(json.dumps(numbers))
@@ -290,7 +290,7 @@ class ContactSheet(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every or not is_main_process():
             return
-        sheet = contact_sheet(self.model, self.samples, self.source)
+        sheet = alone(contact_sheet, self.model, self.samples, self.source)
         path = self.folder / f"epoch_{epoch + 1:05d}.png"
         with written_whole(path, TrainingError) as file:
             sheet.save(file, format="PNG")

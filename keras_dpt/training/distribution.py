@@ -1,5 +1,6 @@
 """Training on several devices or hosts by what each backend has for it, behind one word."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import keras
@@ -65,6 +66,18 @@ def shard():
 def is_main_process():
     """Whether this process is the one that writes files, during `distributed` and after it."""
     return _is_main
+
+
+def alone(function, *args, **kwargs):
+    """Call what one of several processes does by itself; returns what the function does.
+
+    What Keras makes on the way, if only a number, would otherwise be shared out among all
+    processes, and wait for them. Strategies and distributions end at a thread's border.
+    """
+    if _place[1] == 1 or keras.config.backend() == "torch":
+        return function(*args, **kwargs)
+    with ThreadPoolExecutor(1, "keras_dpt_alone") as pool:
+        return pool.submit(function, *args, **kwargs).result()
 
 
 def check_same(number, message):

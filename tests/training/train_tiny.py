@@ -65,7 +65,11 @@ def run(args):
             done = callbacks[-1].restore(model)
         model.fit(batches, epochs=args.epochs, initial_epoch=done, verbose=0, callbacks=callbacks)
         weights = [np.abs(ops.convert_to_numpy(w)).sum() for w in model.trainable_variables]
-        return {"losses": curve.values, "weights": [float(w) for w in weights]}
+        return {
+            "losses": curve.values,
+            "weights": [float(w) for w in weights],
+            "shard": training.shard(),
+        }
 
 
 def parse_arguments():
@@ -79,11 +83,12 @@ def parse_arguments():
 
 if __name__ == "__main__":
     arguments = parse_arguments()
-    if keras.config.backend() == "tensorflow":
+    if keras.config.backend() == "tensorflow" and "TF_CONFIG" not in os.environ:
         import tensorflow as tf
 
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], 2 * [tf.config.LogicalDeviceConfiguration()]
         )
-    out = Path(arguments.out + os.environ.get("RANK", "0"))
+    place = os.environ.get("RANK") or os.environ.get("PROCESS") or "0"
+    out = Path(arguments.out + place)
     out.write_text(json.dumps(run(arguments)))
