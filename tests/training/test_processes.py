@@ -103,18 +103,18 @@ def test_two_hosts_train_like_one(tmp_path):
 
 @pytest.fixture
 def made(tmp_path):
-    """A folder as `keras_dpt.datasets.nyuv2` takes, and a tiny preset that suits it."""
+    """A folder as `keras_dpt.datasets.nyuv2` takes, and a tiny preset that knows a part of it."""
+    model = tiny.depth(preprocessor=tiny.preprocessor((64, 64)))
+    model.save_to_preset(str(tmp_path / "preset"))
     for split, count in (("train", 12), ("val", 6)):
-        for i, photo in enumerate(tiny.photos(count, 64, 64, seed=count)):
-            for kind, pixels in (
-                ("rgb", photo),
-                ("depth", 4000 - 10 * photo[..., 0].astype("uint16")),
-            ):
+        photos = tiny.photos(count, 64, 64, seed=count)
+        for i, guess in enumerate(model.predict_images(list(photos))):
+            known = (guess.values - guess.values.min()) / np.ptp(guess.values)
+            inverse = 0.3 + 0.4 * known + 0.2 * photos[i, ..., 0] / 255
+            for kind, pixels in (("rgb", photos[i]), ("depth", (1000 / inverse).astype("uint16"))):
                 path = tmp_path / split / kind / f"{i}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
-    model = tiny.depth(preprocessor=tiny.preprocessor((64, 64)))
-    model.save_to_preset(str(tmp_path / "preset"))
     return tmp_path
 
 
