@@ -82,7 +82,7 @@ def rows(args):
     yield "image and target on disk", f"{stored / 1e3:.0f} kB", f"measured, x {larger:.0f} pixels"
     yield "data set on disk", f"{IMAGES * stored / 1e9:.0f} GB", ""
     cpu = larger * data["read"] + data["augment"]
-    yield "read, x pixels, and augment", f"{1e3 * cpu:.1f} ms a thread", "measured here"
+    yield f"read (x {larger:.0f}) and augment", f"{1e3 * cpu:.1f} ms of a CPU", "measured"
     yield "forward pass of an image", f"{flops / 1e9:.0f} GFLOP", f"counted, {args.preset}"
     yield "peak rate of a GPU", f"{PEAK / 1e12:.0f} TFLOP/s", "cited: A100, bfloat16"
     for share in args.share:
@@ -92,7 +92,7 @@ def rows(args):
         yield "step", f"{1e3 * BATCH / rate:.0f} ms", ""
         yield "whole training", f"{images / rate / 3600:.0f} hours", ""
         yield "read from disk", f"{rate * stored / 1e6:.0f} MB/s", ""
-        yield "threads for the data", f"{rate * cpu:.0f}", "of CPUs as here"
+        yield "CPUs for the data", f"{rate * cpu:.0f}", "such as the one measured"
     gradients = 4 * weights
     yield "gradients of a step", f"{gradients / 1e6:.0f} MB", "counted, float32"
     ring = 2 * gradients * (args.gpus - 1) / args.gpus

@@ -124,6 +124,7 @@ def test_optional_packages_are_imported_when_needed(module):
 def test_torch_is_for_files_and_for_what_keras_lacks():
     users = {m for m in MODULES if any(is_in(name, "torch") for name, _ in imports(m))}
     training = {"keras_dpt.training.callbacks", "keras_dpt.training.distribution"}
+    training |= {"keras_dpt.training.processes"}
     files = {"keras_dpt.weights.readers", "keras_dpt.export.torch_onnx"}
     speed = {
         "keras_dpt.ops.attention",

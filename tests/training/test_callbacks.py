@@ -110,6 +110,38 @@ def test_a_state_of_another_model_is_refused(tmp_path):
         Resume(tmp_path).restore(other)
 
 
+def adapted():
+    model = compiled()
+    model.get_layer("slow").enable_lora(2)
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    return model
+
+
+def train_adapted(folder, epochs):
+    """The model and its history, as `Resume` goes on with it."""
+    model, resume = adapted(), Resume(folder)
+    first = resume.restore(model)
+    data = Numbered(first)
+    options = {"epochs": epochs, "initial_epoch": first, "shuffle": False, "verbose": 0}
+    fit = model.fit(data, callbacks=[resume, Count(data)], **options)
+    return model, fit.history["loss"]
+
+
+def test_adapters_go_on(tmp_path):
+    """Keras saves them folded into the kernel and loads zeros, which are never trained again."""
+    whole, expected = train_adapted(tmp_path / "whole", 4)
+    _, begun = train_adapted(tmp_path / "cut", 2)
+    model, rest = train_adapted(tmp_path / "cut", 4)
+    np.testing.assert_allclose(begun + rest, expected, rtol=1e-5)
+    layers = [m.get_layer("slow") for m in (model, whole)]
+    for name in ("lora_kernel_a", "lora_kernel_b", "kernel"):
+        found, wanted = (ops.convert_to_numpy(getattr(layer, name)) for layer in layers)
+        assert np.abs(wanted).min() > 0
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    with pytest.raises(TrainingError, match="does not fit|adapters of 1 layers, the model of 0"):
+        Resume(tmp_path / "cut").restore(compiled())
+
+
 @pytest.mark.parametrize("restores", [False, True])
 def test_a_forgotten_initial_epoch_costs_no_work(restores, tmp_path):
     run(tmp_path, 3)
