@@ -57,7 +57,8 @@ def test_photos_and_videos(preset, here, capsys):
     assert len(rest) == 2
     video = keras_dpt.DepthMap.load(first)
     assert video.values.shape == (HEIGHT, WIDTH) and video.kind == depth.kind
-    assert keras_dpt.video.Video("out/clip_color.mp4").size == (HEIGHT, WIDTH)
+    frames = list(keras_dpt.video.Video("out/clip_color.mp4"))
+    assert [frame.pixels.shape for frame in frames] == 3 * [(HEIGHT, WIDTH, 3)]
 
 
 def test_windows(here):
