@@ -13,9 +13,8 @@
 # with measured depth and fine-tuned to **metres**: the backbone stays as it is but for low-rank
 # adapters (LoRA), so that few weights are trained and stored.
 #
-# The weights (99 MB) are downloaded. Where that is not possible, a small network of the same
-# architecture is trained from random weights in their place: the steps are the same, the depth is
-# not worth looking at twice.
+# The weights (99 MB) are downloaded. Where that is not possible, the bundled `dpt_mini_nyuv2`, a
+# smaller network on another encoder, takes their place: the steps are the same.
 
 # %%
 import os
@@ -23,7 +22,6 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # or jax, or torch
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow speaks of errors only
 
-import copy
 from pathlib import Path
 
 import keras
@@ -37,12 +35,12 @@ from keras_dpt import datasets, losses, training
 # NAME:FOLDER as in `keras_dpt.datasets`, such as nyuv2:DATA/nyuv2; None draws rooms.
 DATA = os.environ.get("KERAS_DPT_METRIC_DATA")
 PRESET = "depth_anything_v2_small"
-SIZE = (112, 154)  # height and width that the network sees, multiples of 14; 518 on a GPU
+SIZE = (224, 224)  # that the network sees: multiples of 14 (and 32, for the bundled one)
 RANK, EPOCHS, BATCH = 8, 4, 8
 
 QUICK = os.environ.get("KERAS_DPT_QUICK") == "1"  # for tests: runs, is hardly trained
 if QUICK:
-    SIZE, EPOCHS, BATCH = (56, 70), 1, 4
+    EPOCHS, BATCH = 1, 4
 
 keras.utils.set_random_seed(0)
 
@@ -54,7 +52,7 @@ keras.utils.set_random_seed(0)
 
 
 # %%
-def draw_room(rng, height=120, width=160):
+def draw_room(rng, height=240, width=320):
     """A photo `(H, W, 3)` uint8 and its depth `(H, W)` in metres."""
     x, y = np.meshgrid(np.arange(width) - width / 2 + 0.5, np.arange(height) - height / 2 + 0.5)
     rays = np.stack([x, y, np.full_like(x, 0.8 * width)], axis=-1) / (0.8 * width)
@@ -91,10 +89,10 @@ def rooms(folder, count, seed):
 if DATA:
     train, val = (datasets.named(DATA, split) for split in ("train", "val"))
 else:
-    train = rooms(Path("rooms/train"), 8 if QUICK else 120, seed=0)
-    val = rooms(Path("rooms/val"), 4 if QUICK else 24, seed=1)
-if len(train) > 200:  # of a large one, a part that a CPU gets through
-    train, val = train.subset(slice(0, 200)), val.subset(slice(0, 40))
+    train = rooms(Path("rooms/train"), 8 if QUICK else 64, seed=0)
+    val = rooms(Path("rooms/val"), 4 if QUICK else 16, seed=1)
+if len(train) > 100:  # of a large one, a part that a CPU gets through
+    train, val = train.subset(slice(0, 100)), val.subset(slice(0, 20))
 print(train, val, sep="\n")
 
 
@@ -105,35 +103,15 @@ def batches(source, target="depth", **options):
 # %% [markdown]
 # ## The relative network
 #
-# A network from random weights must first be trained to tell near from far, on inverse depth up to
-# scale and shift; without that, there is nothing to align. Its head has no ReLU meanwhile, and
-# `lift_outputs` makes the outputs positive before it returns.
-
+# A network from random weights must first be trained to tell near from far:
+# `examples/train_depth.py --from-scratch`. Until then, there is nothing to align.
 
 # %%
-def small_stand_in():
-    """A network of Depth Anything's architecture, a hundredth of its size, trained here."""
-    preset = copy.deepcopy(keras_dpt.presets.read_preset(PRESET))
-    parts = preset["architecture"]
-    parts["encoder_config"] |= {"num_layers": 4, "hidden_dim": 96, "num_heads": 3, "mlp_dim": 192}
-    parts["encoder_config"]["out_indices"] = [0, 1, 2, 3]
-    parts["backbone_config"] |= {"reassemble_channels": [16, 24, 32, 48], "fusion_channels": 24}
-    parts["task_config"]["head_channels"] = [16, 16]
-    model = keras_dpt.DPTDepth.from_architecture(preset)
-    model.preprocessor.image_size = SIZE
-    with training.linear_head(model):
-        model.compile(learning_rate=1e-3)
-        unscaled = batches(train, "inverse_depth", augment=datasets.Augmentation())
-        model.fit(unscaled, epochs=20, verbose=2)
-        training.lift_outputs(model, (sample.image for sample in train))
-    return model
-
-
 try:
-    model = small_stand_in() if QUICK else keras_dpt.DPTDepth.from_preset(PRESET)
+    model = keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2" if QUICK else PRESET)
 except keras_dpt.WeightsError as error:
-    print(error, "\nA small network takes its place.")
-    model = small_stand_in()
+    print(error, "\nThe bundled network takes its place.")
+    model = keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2")
 model.preprocessor.image_size = SIZE
 print(f"{model.count_params() / 1e6:.2f} million weights, {model.kind}")
 
@@ -156,8 +134,8 @@ depth_before = metric.predict_image(photo).metres
 # ## Fine-tune with LoRA
 #
 # `enable_lora` freezes the backbone and gives the encoder's query, key and value projections
-# adapters of rank 8; head and adapters are trained. Leave that line out, and all weights are, with
-# the paper's rates: 5e-6 in the encoder and ten times that elsewhere.
+# adapters of rank 8; head and adapters are trained. Leave that line and `learning_rate` out, and all
+# weights are, with the paper's rates: 5e-6 in the encoder and ten times that elsewhere.
 
 # %%
 metric.backbone.enable_lora(RANK)
