@@ -134,8 +134,8 @@ depth_before = metric.predict_image(photo).metres
 # ## Fine-tune with LoRA
 #
 # `enable_lora` freezes the backbone and gives the encoder's query, key and value projections
-# adapters of rank 8; head and adapters are trained. Leave that line and `learning_rate` out, and all
-# weights are, with the paper's rates: 5e-6 in the encoder and ten times that elsewhere.
+# adapters of rank 8; head and adapters are trained. Leave that line and `learning_rate` out, and
+# all weights are, with the paper's rates: 5e-6 in the encoder and ten times that elsewhere.
 
 # %%
 metric.backbone.enable_lora(RANK)

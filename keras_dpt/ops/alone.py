@@ -12,6 +12,10 @@ def is_shared(model):
     """Whether processes other than this one hold a part of the model's computations."""
     backend = keras.config.backend()
     if backend == "jax":
+        import jax
+
+        if jax.process_count() == 1:
+            return False
         return not all(v.value.is_fully_addressable for v in model.variables[:1])
     if backend == "tensorflow":
         strategy = model.distribute_strategy
