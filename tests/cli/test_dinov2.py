@@ -45,7 +45,7 @@ def test_photos_and_videos(preset, here, capsys):
     command = ["depth", "photo.png", "broken.png", "clip.mp4", "--preset", preset, "-o", "out"]
     assert cli.main([*command, "--format", "png", "color"]) == 1
     assert "broken.png" in capsys.readouterr().err
-    depth = keras_dpt.DepthMap.load("out/photo.png")
+    depth = keras_dpt.DepthMap.load("out/photo_depth.png")
     assert depth.values.shape == (HEIGHT, WIDTH) and np.ptp(depth.values) > 0
     if preset == "metric":
         assert depth.kind == "metric_depth" and 0 < depth.values.min() < depth.values.max() < 20
@@ -64,7 +64,7 @@ def test_photos_and_videos(preset, here, capsys):
 def test_windows(here):
     command = "depth photo.png --preset relative --format npy -o out --sliding-window 56"
     assert cli.main(command.split()) == 0
-    assert np.load("out/photo.npy").shape == (HEIGHT, WIDTH)
+    assert np.load("out/photo_depth.npy").shape == (HEIGHT, WIDTH)
     assert cli.main([*command.split()[:-1], "13"]) == 2
 
 
