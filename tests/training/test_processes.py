@@ -55,7 +55,6 @@ def hosts(arguments, count=2):
         else:
             place = (f"127.0.0.1:{ports[0]}", str(count), str(index))
             environment |= dict(zip(processes.JAX_VARIABLES, place, strict=True))
-            environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
         yield command, environment
 
 
