@@ -9,7 +9,8 @@ PYTEST = $(VENV)/bin/python -m pytest
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: help demo test test-all durations benchmarks $(BACKENDS:%=test-%) test-documents test-apps test-slow \
-	test-wheel test-oldest fuzz parity evaluate notebooks figures docs lint format release clean test-openvino
+	test-wheel test-oldest fuzz parity evaluate notebooks figures docs lint format release clean test-openvino \
+	test-distributed
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
 	@echo "make test         the quicker tests on TensorFlow, JAX and PyTorch, 4 minutes each (make test-jax for one)"
