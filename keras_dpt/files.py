@@ -24,6 +24,7 @@ except ImportError:  # Windows, which deletes no file that is open
 _TEMPORARY = re.compile(r"\.?keras_dpt_[0-9a-f]{16}\.tmp")
 _swept: set[str] = set()  # folders that this process has looked through
 _sweeping = threading.Lock()
+_held: dict[tuple[int, int], int] = {}  # folders that this process has to itself: descriptors
 
 
 @contextmanager
@@ -97,6 +98,31 @@ def folder_written_whole(path: Path, error_class: type[Exception]) -> Iterator[P
 
 
 @contextmanager
+def folder_renewed(path: Path, key: str) -> Iterator[Path]:
+    """Write files of a folder anew: all of them appear, or it is not what it claims to be.
+
+    A new folder appears complete or not at all. In one that is there, files of other names stay;
+    `key`, the file without which nobody takes it for anything, goes first and comes last.
+
+    Yields: the temporary folder to write to.
+    """
+    path = path.resolve()
+    if not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(path.parent) as temporary:
+            yield temporary
+            temporary.rename(path)
+        return
+    with temporary_folder(path) as temporary:
+        yield temporary
+        written = [file.relative_to(temporary) for file in temporary.rglob("*") if file.is_file()]
+        (path / key).unlink(missing_ok=True)
+        for name in sorted(written, key=lambda name: name == Path(key)):
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary / name, path / name)
+
+
+@contextmanager
 def temporary_folder(parent: Path, hidden: bool = True) -> Iterator[Path]:
     """A new folder in `parent`, removed when the block ends, or later if the process is killed.
 
@@ -145,6 +171,41 @@ def try_lock(descriptor: int) -> bool:
     except OSError:  # some network disks know no locks
         return True
     return True
+
+
+def hold(folder: Path) -> bool:
+    """Have a folder to this process, until `release` or its end; false if another one has it.
+
+    Whoever forks does not pass it on: workers may outlive a process that was killed.
+    """
+    if fcntl is None:
+        return True
+    descriptor = os.open(folder, os.O_RDONLY)
+    status = os.fstat(descriptor)
+    key = (status.st_dev, status.st_ino)
+    if key in _held or not try_lock(descriptor):
+        os.close(descriptor)
+        return key in _held
+    _held[key] = descriptor
+    return True
+
+
+def release(folder: Path) -> None:
+    """Let others have a folder that this process holds."""
+    status = os.stat(folder)
+    descriptor = _held.pop((status.st_dev, status.st_ino), None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _release_in_child() -> None:
+    for descriptor in _held.values():
+        os.close(descriptor)
+    _held.clear()
+
+
+if fcntl is not None:
+    os.register_at_fork(after_in_child=_release_in_child)
 
 
 def _new_name(folder: Path, hidden: bool = True) -> Path:

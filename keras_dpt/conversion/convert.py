@@ -72,9 +72,12 @@ def convert(source, out, preset=None, progress=True):
             whatever = explained(address, WeightsError, "cannot be converted")
             with whatever, disk_full_explained(partial.parent):
                 _convert(_opened(path), partial, address, preset or name, progress)
-            if out.is_dir():
-                out.rmdir()
-            partial.rename(out)
+            try:
+                if out.is_dir():
+                    out.rmdir()
+                partial.rename(out)
+            except OSError as error:  # another process was faster, say
+                raise WeightsError(f"Cannot write {out}: {error.strerror or error}.") from error
     return out
 
 

@@ -70,6 +70,11 @@ def preset_directory(preset, progress=True):
     path = expanded(preset)
     if not path.exists() and path.name == preset and not path.suffix:
         presets.read_preset(preset)  # raises and lists the names
+    if path.suffix == ".keras":
+        raise WeightsError(
+            f"{path} is a .keras file, not a preset. Make one of it: "
+            "`DPTDepth.from_preset(file).save_to_preset(folder)`, or another class of task."
+        )
     config = path / "config.json"
     if path.is_dir() and config.is_file() and not is_checkpoint(read_json(config)):
         check_descriptions(path)

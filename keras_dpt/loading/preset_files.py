@@ -88,7 +88,7 @@ def check_descriptions(folder):
     for name in JSON_FILES:
         file = Path(folder) / name
         if file.is_file():
-            for config in _ours(read_json(file, ANY_OBJECT, WeightsError)):
+            for config in arguments_in(read_json(file, ANY_OBJECT, WeightsError)):
                 checked(config, ARGUMENTS, file, WeightsError)
 
 
@@ -108,12 +108,12 @@ def check_weights(folder):
         missing = task_weights.name if has_task else "task.json"
         raise WeightsError(f"{folder} is incomplete: it has no {missing}. {_AGAIN}")
     files = [*_files_of_backbone(folder), *([task_weights] if has_task else [])]
-    available = sum(map(_numbers_in, files))
+    available = sum(map(numbers_in, files))
     for name in ("config.json", "task.json"):
         file = folder / name
         if file.is_file():
             arguments = {}
-            for config in _ours(read_json(file, OBJECT, WeightsError)):
+            for config in arguments_in(read_json(file, OBJECT, WeightsError)):
                 arguments |= config
             check_amount(arguments, available, file)
 
@@ -133,11 +133,17 @@ def _files_of_backbone(folder):
     return [folder / name for name in sorted(names)]
 
 
-def _numbers_in(file):
-    """How many numbers a `.weights.h5` file holds. Raises: WeightsError: it is damaged."""
+def numbers_in(file, opened=None):
+    """How many numbers a `.weights.h5` file holds; `opened` is a file object of its content.
+
+    Raises: WeightsError: it is damaged.
+    """
     import h5py
 
-    with explained(file, WeightsError, "is damaged or cut short"), h5py.File(file) as group:
+    with (
+        explained(file, WeightsError, "is damaged or cut short"),
+        h5py.File(opened or file, "r") as group,
+    ):
         return _numbers_below(group, file)
 
 
@@ -160,7 +166,7 @@ def _numbers_below(group, file):
     return total
 
 
-def _ours(value):
+def arguments_in(value):
     """Constructor arguments of all objects of this package within a serialised one, outer first."""
     pending = [value]
     while pending:

@@ -9,7 +9,6 @@ from keras_dpt.errors import TrainingError
 from keras_dpt.hub import keras_hub
 from keras_dpt.layers.recomputing import recompute
 from keras_dpt.models.decoder import checked_fusion_size, decode, resolve
-from keras_dpt.models.finite import check_finite
 from keras_dpt.models.from_preset import FromPreset, check_whole
 from keras_dpt.models.openvino import OnOpenVINO
 from keras_dpt.ops.training import check_training
@@ -107,7 +106,6 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
         """As in Keras; refuses weights that are NaN or infinite, and a preset without its head."""
         check_whole(self, filepath)
         super().load_weights(filepath, *args, **kwargs)
-        check_finite(self.variables, filepath)
 
     def default_lora_layer_names(self):
         """Layers that `enable_lora(rank)` adapts: the encoder's query, key, value projections."""

@@ -1,4 +1,4 @@
-"""`from_preset` for everything that users load by name, by file or by hub handle."""
+"""`from_preset` for everything that users load by name, by file or by hub handle; saving whole."""
 
 import logging
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ import keras
 
 from keras_dpt import presets
 from keras_dpt.errors import WeightsError
+from keras_dpt.files import folder_renewed
 from keras_dpt.models.arguments import check_arguments_of_preset
+from keras_dpt.models.finite import check_finite
 from keras_dpt.models.rebuilding import rebuilt
 from keras_dpt.models.sizes import set_sizes
 from keras_dpt.schema import explained
 
 logger = logging.getLogger("keras_dpt")
-
-_OF_BACKBONE = ("model.weights.h5", "model.weights.json")
 
 _OF_BACKBONE = ("model.weights.h5", "model.weights.json")
 
@@ -46,7 +46,8 @@ class FromPreset:
                   converted once, then found in the cache (see `keras_dpt.weights`);
                 - a `.pt` or `.safetensors` file of the original authors or of Hugging Face;
                 - a Hugging Face directory of model type "dpt", or `hf://user/repository` of one;
-                - a keras-hub preset: directory, `hf://...` or `kaggle://...`.
+                - a keras-hub preset: directory, `hf://...` or `kaggle://...`;
+                - a `.keras` file, as `save` writes it. It is loaded as it is: no other argument.
             load_weights: `False` builds the named architecture with fresh weights, without network.
             **kwargs: override constructor arguments; `dtype` sets the dtype policy of all layers.
 
@@ -64,13 +65,42 @@ class FromPreset:
             return cls.from_architecture(presets.read_preset(preset), **kwargs)
 
         from keras_dpt.loading.cache import preset_directory
+        from keras_dpt.loading.keras_files import is_keras_file
         from keras_dpt.loading.preset_files import check_weights
 
+        if is_keras_file(preset):
+            return _of_keras_file(preset, cls, load_weights, kwargs)
         directory = str(preset_directory(preset))
         if load_weights:
             check_weights(directory)
         with _named(directory, kwargs), _own_errors():
             return super().from_preset(directory, load_weights, **kwargs)
+
+    def load_weights(self, filepath, *args, **kwargs):
+        """As in Keras; raises a WeightsError for a file that is damaged, does not fit, or holds
+        NaN or infinity. Some of the weights may then be the file's."""
+        self.check_weights_file(filepath)
+        with explained(filepath, WeightsError, "cannot be loaded"):
+            super().load_weights(filepath, *args, **kwargs)
+        check_finite(self.variables, filepath)
+
+    def check_weights_file(self, filepath):
+        """Raise a WeightsError for a `.weights.h5` file with far more numbers than the network."""
+        from keras_dpt.loading.keras_files import check_weights_file
+
+        check_weights_file(filepath, self.variables)
+
+    def save_to_preset(self, preset_dir, max_shard_size=10):
+        """Save to a preset directory, which `from_preset` loads.
+
+        It is whole or refused, whatever ends the process: no mixture of two models.
+
+        Args:
+            preset_dir: folder; made if missing. Files of other names in it stay.
+            max_shard_size: GB; larger weights are divided into several files. `None` for one file.
+        """
+        with folder_renewed(Path(preset_dir), "config.json") as folder:
+            super().save_to_preset(str(folder), max_shard_size=max_shard_size)
 
 
 class TaskFromPreset(FromPreset):
@@ -96,6 +126,12 @@ class TaskFromPreset(FromPreset):
         Raises: as `keras_dpt.DPTBackbone.from_preset`.
         """
         check_arguments_of_preset(cls, kwargs)
+        from keras_dpt.loading.keras_files import is_keras_file
+
+        if is_keras_file(preset):
+            model = _of_keras_file(preset, cls, load_weights, kwargs)
+            set_sizes(model, image_size, None)
+            return model
         ours = next(c for c in cls.__mro__ if vars(c).get("task_name"))
         kwargs, own = _divided(kwargs, ours is cls)
         with keras.saving.custom_object_scope(_unregistered(cls, ours)):
@@ -145,6 +181,19 @@ def check_whole(backbone, file):
             f"{folder} is incomplete: task.json and task.weights.h5 belong together. Fetch or save "
             "the preset again."
         )
+
+
+def _of_keras_file(file, cls, load_weights, kwargs):
+    """The model of a `.keras` file, to which no argument can be given."""
+    from keras_dpt.loading.keras_files import load_keras_file
+
+    given = sorted(kwargs) + ([] if load_weights else ["load_weights"])
+    if given:
+        raise TypeError(
+            f"A .keras file is loaded as it was saved; {', '.join(given)} cannot be changed. Save "
+            "the model with `save_to_preset` for that."
+        )
+    return load_keras_file(file, cls)
 
 
 @contextmanager

@@ -383,6 +383,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
 
     def load_task_weights(self, filepath):
         """keras-hub's, without the optimizer's state; refuses NaN and infinity."""
+        self.check_weights_file(filepath)
         with without_optimizer(self):
             super().load_task_weights(filepath)
         backbone = set(map(id, self.backbone.variables))

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 
 from keras_dpt.errors import TrainingError
-from keras_dpt.files import written_whole
+from keras_dpt.files import hold, release, written_whole
 from keras_dpt.models.task import without_optimizer
+from keras_dpt.schema import explained, reason_of
 from keras_dpt.training.adapters import adapter_values, adapters_apart, set_adapters
 from keras_dpt.training.distribution import AverageGradients, alone, check_same, is_main_process
 from keras_dpt.training.log import EpochLog
@@ -31,13 +32,14 @@ class Resume(keras.callbacks.Callback):
     training ends: killed before, it is trained again, and so compared and logged.
 
     A training that would begin before the folder's last state is refused, so that a forgotten
-    `initial_epoch` costs no work; a state of more epochs is never deleted.
+    `initial_epoch` costs no work; a state of more epochs is never deleted. So is a training in a
+    folder in which another process trains: neither state would be of one training.
 
     Args:
         folder: where the states go; made if missing.
 
     Raises: TrainingError: when `fit` begins, and the folder holds a state that it does not go on
-        from.
+        from, or another process trains there.
 
     Example:
 
@@ -81,11 +83,10 @@ class Resume(keras.callbacks.Callback):
         model.optimizer.build(model.trainable_variables)
         try:
             model.load_weights(path)
-        except (ValueError, KeyError, OSError) as error:
-            reason = str(error).partition("\n")[0]
+        except Exception as error:  # of many kinds, if the file is damaged
             raise TrainingError(
-                f"{path} does not fit this model and optimizer: {reason} Resume with the arguments "
-                "of the first run, or begin in another folder."
+                f"{path} does not fit this model and optimizer: {reason_of(error)}. Resume with "
+                "the arguments of the first run, or begin in another folder."
             ) from error
         self.random_states, adapters = _read_beside(path.with_suffix(".npz"))
         set_adapters(model, adapters)
@@ -93,6 +94,11 @@ class Resume(keras.callbacks.Callback):
         return epochs
 
     def on_train_begin(self, logs=None):
+        if is_main_process() and not hold(self.folder):
+            raise TrainingError(
+                f"Another process is training in {self.folder}. Wait for it or end it, or train in "
+                "another folder."
+            )
         if not self._is_restored():
             self._refuse("the model was not given it")
         # Not sooner: before, Keras may try the model out, and use up random numbers.
@@ -119,6 +125,7 @@ class Resume(keras.callbacks.Callback):
         if self._trained:
             self._save()
             self._complete()
+        release(self.folder)
 
     @property
     def _unfinished(self):
@@ -201,7 +208,7 @@ class KeepBest(keras.callbacks.Callback):
         best = self.best()
         if best is None:
             raise TrainingError(f"No best weights in {self.folder}: no epoch had {self.monitor}.")
-        with without_optimizer(model):
+        with without_optimizer(model), explained(self.path, TrainingError, "cannot be loaded"):
             model.load_weights(self.path)
         return best
 

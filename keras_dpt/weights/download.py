@@ -12,12 +12,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from keras_dpt.errors import WeightsError
+from keras_dpt.weights.bounds import HubBounds, Pace
 
 ATTEMPTS = 4
 PAUSE = 0.5  # seconds before the second attempt, doubled before each later one
 REFUSALS = frozenset(range(400, 500)) - {408, 429}  # those two mean: not now
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of data
 MAX_SIZE = 32 * 1024**3  # bytes of a file of which nothing else is known
+MAX_JSON = 64 * 1024**2  # bytes of a description; an index of many shards has 1 MB
 FORBIDDEN = "KERAS_DPT_OFFLINE or HF_HUB_OFFLINE forbids the network"
 
 
@@ -156,13 +158,31 @@ def _fetch(url, part, progress, max_size):
             open(part, "ab" if start else "wb") as file,
             progress_bar(progress, desc=part.stem, **options) as bar,
         ):
-            for chunk in response.iter_content(1 << 20):
-                start += len(chunk)
+            pace = Pace(url)
+            for piece in _pieces(response):
+                start += len(piece)
                 if start > max_size:
                     raise _too_large(url, part, "more and more", max_size)
-                bar.update(file.write(chunk))
+                bar.update(file.write(piece))
+                pace.came(len(piece))
     if total is not None and _size(part) != total:
         raise requests.ConnectionError(f"{_size(part)} of {total} bytes came")
+
+
+def _pieces(response):
+    """The body as it comes, however little that is. Raises: requests.RequestException."""
+    import requests
+    import urllib3
+
+    read = getattr(response.raw, "read1", None)
+    if read is None:  # urllib3 1
+        yield from response.iter_content(1 << 14)
+        return
+    try:
+        while piece := read(1 << 20, decode_content=True):
+            yield piece
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(str(error)) from error
 
 
 def _announced(length, start):
@@ -184,11 +204,10 @@ def _too_large(url, part, what, max_size):
     )
 
 
-def download_from_hub(repo, file, optional=False, sha256=None):
+def download_from_hub(repo, file, optional=False, sha256=None, max_size=None):
     """Fetch a file of a Hugging Face repository through the hub's own cache.
 
-    Honours what `huggingface_hub` honours: HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, tokens. How much
-    it takes from a server that never ends is up to that package.
+    Honours what `huggingface_hub` honours: HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, tokens.
 
     Args:
         repo: "user/repository".
@@ -196,16 +215,27 @@ def download_from_hub(repo, file, optional=False, sha256=None):
         optional: return `None` if the repository has no such file.
         sha256: hex digest that the file must have, or how it starts. Whatever it is, a file that is
             not what the hub says is refused.
+        max_size: bytes; by default `MAX_SIZE`, and `MAX_JSON` of JSON files.
 
     Returns: path in the hub's cache.
-    Raises: WeightsError: it can't be had, or its content is not what the hub says.
+    Raises: WeightsError: it can't be had, is too large, or its content is not what the hub says.
     """
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     address = f"hf://{repo}/{file}"
+    max_size = max_size or (MAX_JSON if file.endswith(".json") else MAX_SIZE)
+    cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+    blobs = cache / f"models--{repo}".replace("/", "--") / "blobs"
+    bounds = HubBounds(address, max_size, blobs)
     try:
-        path = Path(huggingface_hub.hf_hub_download(repo, file, local_files_only=is_offline()))
+        path = Path(
+            bounds.download(
+                huggingface_hub.hf_hub_download, repo, file, local_files_only=is_offline()
+            )
+        )
+    except WeightsError:
+        raise
     except LocalEntryNotFoundError as error:
         known = huggingface_hub.try_to_load_from_cache(repo, file)
         if optional and known is not None and not isinstance(known, str):

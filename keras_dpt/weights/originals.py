@@ -117,15 +117,16 @@ def _fetch_source(preset, source, progress, stack):
     if _is_placed(source):
         return _checked(source), False
     address, sha256 = presets.source_address(source), presets.source_sha256(source)
+    # Files hold 4 bytes a parameter, and little that the network leaves out.
+    limit = _SPARE + 8 * preset["parameters"]
     if "repo" in source:
-        return download_from_hub(source["repo"], source["file"], sha256=sha256), False
+        repo, file = source["repo"], source["file"]
+        return download_from_hub(repo, file, sha256=sha256, max_size=limit), False
     require_torch(address)
     if not is_offline():
         stack.enter_context(_lock(source))
     if _is_placed(source):  # another process has just left it
         return _checked(source), False
-    # Files hold 4 bytes a parameter, and little that the network leaves out.
-    limit = _SPARE + 8 * preset["parameters"]
     if "encoder_url" in source:
         # A file that somebody put there stays there.
         hashes = {source["url"]: sha256, source["encoder_url"]: source.get("encoder_sha256")}

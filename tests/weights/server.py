@@ -20,12 +20,14 @@ class Server:
             a number is an HTTP status; "cut" sends half of what it announces; "ignore range" sends
             everything, whatever part was asked for; "damage" sends another content; "bare 206" is a
             part that does not say of what; "endless" never ends; "length abc" or any other "length
-            X" announces X bytes.
+            X" announces X bytes; "silent" announces all and sends nothing; "trickle" sends a byte
+            now and then.
         requests: "GET /path bytes=5-" and so on, as they came.
     """
 
     def __init__(self, port=0):
         self.files, self.faults, self.requests, self._digests = {}, [], [], {}
+        self._ends = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._http.handle_error = lambda *_: None  # a client that hangs up is part of the tests
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -37,6 +39,7 @@ class Server:
         try:
             yield self
         finally:
+            self._ends.set()
             self._http.shutdown()
             thread.join()
             self._http.server_close()
@@ -116,6 +119,13 @@ def _handler(server):
                 self.close_connection = True
             self.send_header("Content-Length", announced)
             self.end_headers()
+            if send_body and fault in ("silent", "trickle"):
+                self.close_connection = True
+                while not server._ends.wait(0.05):
+                    if fault == "trickle":
+                        self.wfile.write(b"x")
+                        self.wfile.flush()
+                return
             if send_body:
                 cut = fault == "cut"
                 self.wfile.write(content[: len(content) // 2] if cut else content)

@@ -2,12 +2,16 @@
 
 import errno
 import hashlib
+import inspect
 import re
 import socket
+import time
 
+import huggingface_hub
 import pytest
 
 from keras_dpt.errors import WeightsError
+from keras_dpt.weights import bounds
 from keras_dpt.weights import download as module
 from keras_dpt.weights.download import check_space, download, download_from_hub, sha256_of
 
@@ -142,6 +146,24 @@ def test_a_server_that_sends_too_much(url, path, server, fault):
     assert len(server.gets()) == 1 and remains(path) == []
 
 
+@pytest.mark.parametrize(
+    "fault, words",
+    [("silent", "Can't fetch .*put the file at")]
+    + [("trickle", "bytes a second, too slow .* What has come is kept")],
+)
+def test_a_server_that_is_slow(url, path, server, monkeypatch, fault, words):
+    monkeypatch.setattr(module, "TIMEOUT", (10, 0.2))
+    monkeypatch.setattr(bounds, "PATIENCE", 0.3)
+    server.faults = [fault] * 100
+    with pytest.raises(WeightsError, match=words):
+        download(url, path, SHA256)
+    assert remains(path) in ([], ["weights.pt.part"])
+    server.faults = ["cut"]
+    assert bounds.PATIENCE < 1 and path.parent.is_dir()
+    path.with_name("weights.pt.part").unlink(missing_ok=True)
+    assert download(url, path, SHA256).read_bytes() == CONTENT  # quick enough
+
+
 def test_not_found(path, server):
     with pytest.raises(WeightsError, match=r"answers 404 Not Found.*put the file at .*weights\.pt"):
         download(server.url + "/weights.pt", path, SHA256)
@@ -263,3 +285,53 @@ def test_hub_that_does_not_answer(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client tries for 20 s
     with pytest.raises(WeightsError, match="the hub does not answer"):
         download_from_hub("user/repo", "model.safetensors")
+
+
+needs_bars = pytest.mark.skipif(
+    "tqdm_class" not in inspect.signature(huggingface_hub.hf_hub_download).parameters,
+    reason="an older client, whose downloads cannot be counted",
+)
+
+
+def hub_remains(folder):
+    """Files in the hub's cache that have something in them."""
+    return [path.name for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+@needs_bars
+@pytest.mark.parametrize("fault", ["endless", None])
+def test_hub_that_sends_too_much(hub, server, tmp_path, fault):
+    hub("user/repo", "model.safetensors", CONTENT)
+    server.faults = [fault] if fault else []
+    limit = len(CONTENT) + 1000 if fault else len(CONTENT) - 1
+    with pytest.raises(WeightsError, match="hf://user/repo/model.safetensors sends more than it"):
+        download_from_hub("user/repo", "model.safetensors", max_size=limit)
+    assert not [name for name in hub_remains(tmp_path) if name.endswith(".incomplete")]
+    limit = len(CONTENT)
+    path = download_from_hub("user/repo", "model.safetensors", max_size=limit)
+    assert path.read_bytes() == CONTENT
+
+
+@needs_bars
+def test_hub_that_never_ends(hub, server, monkeypatch, tmp_path):
+    """More than it announced, though less than a file may have."""
+    monkeypatch.setattr(bounds, "_MORE", 1000)
+    hub("user/repo", "config.json", b"{}")
+    server.faults = ["endless"]
+    with pytest.raises(WeightsError, match="hf://user/repo/config.json sends more than it"):
+        download_from_hub("user/repo", "config.json")
+
+
+@pytest.mark.parametrize("fault", ["silent", "trickle"])
+def test_hub_that_is_slow(hub, server, monkeypatch, fault):
+    from huggingface_hub import constants, file_download
+
+    hub("user/repo", "model.safetensors", CONTENT)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(file_download.time, "sleep", lambda _: None)
+    monkeypatch.setattr(bounds, "HUB_PATIENCE", 1.0)
+    server.faults = [fault] * 100
+    began = time.monotonic()
+    with pytest.raises(WeightsError, match="hf://user/repo/model.safetensors"):
+        download_from_hub("user/repo", "model.safetensors")
+    assert time.monotonic() - began < 20
