@@ -191,6 +191,7 @@ def test_nothing_readable_exits_with_2(preset, tmp_path, capsys):
     broken = tmp_path / "broken.jpg"
     broken.write_text("not an image")
     assert cli.main(["depth", str(broken), "-o", str(tmp_path / "out"), "--preset", preset]) == 2
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.compiles_long

@@ -4,6 +4,7 @@ import errno
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # How names of results end: `photo_depth.png` beside `photo.jpg` is none to predict.
@@ -55,9 +56,9 @@ def predict(args, task, save, **options):
     model = load(task, args.preset)
     from keras_dpt.models.photos import read_in_groups  # only now, as it imports Keras
 
-    args.output.mkdir(parents=True, exist_ok=True)
     failed = 0
     with (
+        _folder(args.output),
         tqdm(total=len(paths), unit="image", disable=None) as progress,
         # While the network works on some photos, the last ones are written, as the next are read.
         ThreadPoolExecutor(1) as writer,
@@ -126,6 +127,19 @@ def load(task, preset):
 
 def _use(task):
     return f"`keras-dpt {task.command}`" if task.command else f"the task {task.task_name!r}"
+
+
+@contextmanager
+def _folder(path):
+    """A folder for results, made if missing; one that was made and stays empty goes again."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it has results
+            for folder in made:
+                folder.rmdir()
 
 
 def check_folder(path):

@@ -11,6 +11,7 @@ from keras_dpt.layers.transformer import PatchEmbedding
 
 PATCH = 4
 MLP_RATIO = 4
+_MOST_IN_MASKS = 2**27  # numbers, 0.5 GB; a few bytes of a config could ask for terabytes
 
 
 class WindowedEncoder(Encoder):
@@ -124,8 +125,14 @@ def window_of(image_size, window_size, stage):
 
 
 def _checked_shape(image_size, window_size, image_shape):
-    """The shape of images. Raises: ValueError: windows do not fill maps of that size, or the shape
-    has other sides."""
+    """The shape of images. Raises: ValueError: windows do not fill maps of that size, their masks
+    would fill the memory, or the shape has other sides."""
+    numbers = (image_size / PATCH * window_size) ** 2  # windows, times pairs of their cells
+    if numbers > _MOST_IN_MASKS:
+        raise ValueError(
+            f"`image_size={image_size}` with `window_size={window_size}` needs masks of "
+            f"{numbers:.2g} numbers for its windows; the most is {_MOST_IN_MASKS:.2g}."
+        )
     for stage in range(4):
         grid = image_size / (PATCH * 2**stage)
         if grid % window_of(image_size, window_size, stage)[0]:

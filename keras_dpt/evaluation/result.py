@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 from keras_dpt.errors import EvaluationError
 from keras_dpt.evaluation.protocols import METRICS, Group, Protocol
+from keras_dpt.evaluation.summary import summarize
 from keras_dpt.files import written_whole
 from keras_dpt.schema import Either, ListOf, MapOf, Real, Record, Text, Whole, read_json
 
@@ -129,9 +131,20 @@ class Evaluation:
             for name in protocol.metrics:
                 if not all(name in part["metrics"] for part in parts):
                     raise EvaluationError(f"its summary has no {name}, which its protocol reports.")
+            _check_summary(data["summary"], summarize(protocol, data["images"]))
             return cls(protocol, deviations, data["summary"], data["images"], data["provenance"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
             raise EvaluationError(f"{path} holds no evaluation: {error}") from error
+
+
+def _check_summary(said, found, where="summary"):
+    """Raise an EvaluationError if a summary says else than its images; all of its numbers."""
+    for key, value in found.items():
+        other = said.get(str(key))
+        if isinstance(value, dict):
+            _check_summary(other or {}, value, f"{where}.{key}")
+        elif other is None or not math.isclose(other, value, rel_tol=1e-6, abs_tol=1e-9):
+            raise EvaluationError(f"its {where}.{key} is {other}, but its images give {value}.")
 
 
 def _tuples(x):

@@ -31,3 +31,27 @@ def nan_if_masked(array):
 def false_if_masked(mask):
     """A mask as a plain array of bool, false where it is itself masked."""
     return np.asarray(np.ma.filled(mask, False) if np.ma.is_masked(mask) else mask).astype(bool)
+
+
+def filled(array, value):
+    """An array with `value` where it is masked, of a type that holds it; others as they are."""
+    if not np.ma.is_masked(array):
+        return np.ma.getdata(array) if isinstance(array, np.ma.MaskedArray) else array
+    if not np.can_cast(np.min_scalar_type(value), array.dtype):
+        array = array.astype("float32" if isinstance(value, float) else "int32")
+    return array.filled(value)
+
+
+def weights_of_known(array, weights=None):
+    """Weights `(B, H, W)` float32 of pixels, 0 where targets `(B, H, W[, C])` are masked.
+
+    Args: weights: of each image or pixel, which they are multiplied by; `None` for 1.
+    """
+    known = ~np.ma.getmaskarray(array)
+    known = (known.all(-1) if known.ndim == 4 else known).astype("float32")
+    if weights is None:
+        return known
+    weights = np.asarray(weights, "float32")
+    if weights.size == len(known):
+        weights = weights.reshape(-1, 1, 1)
+    return known * weights.reshape(weights.shape[:3])

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_dpt.errors import ImageError, TrainingError
+from keras_dpt.images.masked import filled, refuse_masked, weights_of_known
 from keras_dpt.models.data import as_array, in_graph, is_graph_tensor, only_value
 from keras_dpt.models.image_converter import check_shape
 
@@ -16,8 +17,11 @@ _WEIGHTS = ("sample_weight", *_TARGETS)
 class Samples:
     """Mixin of a task: `preprocess_samples` for batches of any form, and looks at their targets.
 
-    A task checks targets in `checked_targets(y)`, and the whole in `check_sizes(images, y)`.
+    A task checks targets in `checked_targets(y)`, and the whole in `check_sizes(images, y)`. Masked
+    targets become its `unknown_target`, if losses and metrics pass over that; else they weigh 0.
     """
+
+    unknown_target = None
 
     def preprocess_samples(self, x, y=None, sample_weight=None):
         """A batch as the network and its loss take it; Keras and keras-hub call this."""
@@ -50,6 +54,7 @@ class Samples:
 
         def watched(x, y=None, sample_weight=None):
             targets = as_array(only_value(y, "Targets", _TARGETS))
+            targets = filled(targets, self.unknown_target or 0)
             if is_graph_tensor(targets):
                 y = _added_in_graph(seen, targets)
             elif targets is not None:
@@ -69,11 +74,15 @@ class Samples:
             check_shape(shape)
 
     def _as_arrays(self, x, y, sample_weight):
-        """What dictionaries of one entry and PyTorch tensors hold."""
+        """What dictionaries of one entry, PyTorch tensors and masked arrays hold."""
         names = (*_IMAGES, self.backbone.input.name)
         x = as_array(only_value(x, "Images", names))
+        refuse_masked(x, "Images", ImageError, "Fill them first: x.filled(0).")
+        weights = filled(as_array(only_value(sample_weight, "Sample weights", _WEIGHTS)), 0)
         y = as_array(only_value(y, "Targets", _TARGETS))
-        return x, y, as_array(only_value(sample_weight, "Sample weights", _WEIGHTS))
+        if np.ma.is_masked(y) and self.unknown_target is None:
+            weights = weights_of_known(y, weights)
+        return x, filled(y, self.unknown_target or 0), weights
 
     def _of_known_rank(self, x):
         if x.shape.rank is None:

@@ -223,6 +223,10 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             )
         self._compile(optimizer, loss, metrics, **kwargs)
 
+    @property
+    def unknown_target(self):
+        return self.ignore_index
+
     def default_loss(self):
         return SegmentationLoss(self.ignore_index)
 

@@ -5,9 +5,8 @@ from contextlib import contextmanager, nullcontext
 
 import keras
 
-from keras_dpt.errors import DataError, ImageError, TrainingError
+from keras_dpt.errors import DataError, TrainingError
 from keras_dpt.hub import keras_hub
-from keras_dpt.images.masked import refuse_masked
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.checks import check_alone, check_arrays, check_batch, split_at
 from keras_dpt.models.data import (
@@ -227,7 +226,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
                 "`validation_data`."
             )
         if getattr(x, "shuffles_itself", False):
-            self._check_target(x.target)
+            self._check_batches(x)
             kwargs = with_callback(kwargs, CountEpochs(x, kwargs.get("initial_epoch", 0)))
             shuffle = bool(shuffle)
         self._check_iterated(x, validation_data, kwargs)
@@ -296,12 +295,19 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
         if message := seen.message():
             warn_of_targets(message)
 
-    def _check_target(self, target):
-        """Raise a DataError for `Batches` of what the model does not learn."""
-        if target != self.learns:
+    def _check_batches(self, batches):
+        """Raise a DataError for `Batches` of what the model does not learn, or cannot take."""
+        if batches.target != self.learns:
             raise DataError(
                 f'This model is trained on Batches(..., target="{self.learns}"). Received: '
-                f'target="{target}".'
+                f'target="{batches.target}".'
+            )
+        multiple = self.backbone.image_encoder.required_multiple
+        if any(side % multiple for side in batches.size):
+            near = tuple(max(1, round(side / multiple)) * multiple for side in batches.size)
+            raise DataError(
+                f"Batches must have sides that are multiples of {multiple} for this network, such "
+                f"as {near}. Received: {batches.size}."
             )
 
     def _preprocessed(self, data, batch_size=None, seen=None):
@@ -341,7 +347,6 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
                 self.check_stream(x)
                 return super().predict(x, batch_size, **kwargs)
             if is_arrays(x):
-                refuse_masked(x, "Images", ImageError, "Fill them first: x.filled(0).")
                 x, _, _ = self._as_arrays(x, None, None)
                 check_batch(x, "predict")
                 x = (x,)

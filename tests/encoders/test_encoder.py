@@ -127,3 +127,9 @@ def test_taps_follow_their_blocks(name):
     for key in ("stage4", "prefix4"):
         assert (np.abs(after[key] - before[key]).max(-1) > 0.1).all()
     np.testing.assert_array_equal(after["stage3"], before["stage3"])
+
+
+def test_a_size_whose_masks_would_fill_the_memory():
+    """A few bytes of a config ask for it; refused before anything is allocated."""
+    with pytest.raises(ValueError, match="image_size=16384.*needs masks of .* numbers"):
+        tiny.encoder("SwinEncoder", image_size=16384, window_size=16)

@@ -123,6 +123,22 @@ def test_saved_and_loaded(result, tmp_path):
         Evaluation.load(tmp_path / "other.json")
 
 
+@pytest.mark.parametrize("where", ["metrics", "counted", "pixels", "image"])
+def test_a_summary_that_is_not_that_of_its_images(where, result, tmp_path):
+    data = json.loads(json.dumps(result.as_dict()))
+    if where == "metrics":
+        data["summary"]["metrics"]["abs_rel"] *= 0.9
+    elif where == "image":
+        data["images"][2]["values"]["rmse"] += 1.0
+    else:
+        data["summary"][where] += 1
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(data))
+    name = {"metrics": "metrics.abs_rel", "image": "metrics.rmse"}.get(where, where)
+    with pytest.raises(EvaluationError, match=f"result.json .*summary.{name} is .* images give"):
+        Evaluation.load(path)
+
+
 def test_an_interrupted_run_goes_on(result, tmp_path):
     source = depth_source()
     with pytest.raises(KeyboardInterrupt):

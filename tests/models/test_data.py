@@ -9,7 +9,8 @@ import tensorflow as tf
 import tiny
 from keras import ops
 
-from keras_dpt.errors import DataWarning, ImageError, LabelError, TrainingError
+from keras_dpt import datasets
+from keras_dpt.errors import DataError, DataWarning, ImageError, LabelError, TrainingError
 from keras_dpt.losses import SegmentationLoss
 from keras_dpt.metrics import AbsRel
 from keras_dpt.models.image_converter import DPTImageConverter
@@ -401,3 +402,41 @@ def test_one_message_about_the_range_of_pixels(method, depth, pairs):
     with pytest.raises(ImageError, match="must go from 0 to 255, as in files. .*by 255") as caught:
         call(data[0].astype("float32") / 255, *data[1:], **options)
     assert "Exception encountered" not in str(caught.value)  # what Keras puts around messages
+
+
+@pytest.mark.parametrize("kind", ["arrays", "PyDataset"])
+def test_masked_targets_and_weights_are_unknown(kind, depth, segmentation, pairs, labels):
+    """What is beneath a mask changes no loss, in training and in tests."""
+    (x, y), hidden = pairs, np.zeros(pairs[1].shape, bool)
+    hidden[:, : SIDE // 2] = True
+    weights = (~hidden[..., 0]).astype("float32")
+    as_data = {"arrays": lambda *batch: batch, "PyDataset": lambda *batch: (Batches(batch),)}[kind]
+    loss = {"arrays": lambda x, y, w: depth.evaluate(x, y, sample_weight=w, verbose=0)}.get(
+        kind, lambda *batch: depth.evaluate(Batches(batch), verbose=0)
+    )
+    expected = loss(x, np.where(hidden, 0, y), weights)
+    assert expected > 0
+    for value in (1.0, 50.0):
+        targets = np.ma.array(np.where(hidden, value, y), mask=hidden)
+        assert depth.evaluate(*as_data(x, targets), verbose=0) == pytest.approx(expected, rel=1e-5)
+    others = np.ma.array(np.full(weights.shape, 7.0), mask=weights == 0) / 7
+    assert loss(x, np.where(hidden, 99, y), others) == pytest.approx(expected, rel=1e-5)
+    each = np.array([1.0, 2.0, 1.0, 0.0], "float32")
+    expected = loss(x, np.where(hidden, 0, y), weights * each[:, None, None])
+    assert loss(x, targets, each) == pytest.approx(expected, rel=1e-5)
+    hidden = np.zeros(labels.shape, bool)
+    hidden[0] = True
+    unknown = np.where(hidden, segmentation.ignore_index, labels)
+    expected = segmentation.evaluate(*as_data(x, unknown), verbose=0)
+    targets = np.ma.array(labels, mask=hidden)
+    assert segmentation.evaluate(*as_data(x, targets), verbose=0) == pytest.approx(expected)
+    with pytest.raises(ImageError, match="values are masked. Fill them first"):
+        depth.fit(*as_data(np.ma.masked_equal(x, x[0, 0, 0, 0]), y), verbose=0)
+
+
+def test_batches_of_a_size_that_the_network_does_not_take(depth):
+    photo = tiny.photos(1)[0]
+    source = datasets.Source("made", ["a"], lambda i: (photo, photo[..., 0]), "metric_depth")
+    batches = datasets.Batches(source, (60, 100), 1)
+    with pytest.raises(DataError, match=r"multiples of 16 .* such as \(64, 96\). Received: \(60,"):
+        depth.fit(batches, verbose=0)
