@@ -11,19 +11,24 @@ where all machines see them. A Parquet table holds encoded images, as bytes or a
 
 Each photo `a/b.jpg` becomes `OUT/a/b.jpg.depth.png`, complete or not at all. A worker that dies is
 started again and its photos go to the others; photos that have a result are skipped, so that the
-same command goes on after an interruption. Photos that cannot be read are named in OUT/report.csv.
-The exit code is 0, 1 if some failed and 2 if all did.
+same command goes on after an interruption. Photos that cannot be read are named in OUT/report.csv;
+so are those that end two workers that read them, as damaged files may. The exit code is 0, 1 if
+some failed and 2 if all did.
 """
 
 import argparse
 import csv
+import hashlib
 import io
 import os
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
 SUFFIXES = {"depth": ".depth.png", "segment": ".labels.png"}
+MARKS = ".reading"  # folder of the output: a file for each photo that is being read
+TRIES = 2  # workers that may die of a photo
 
 
 class Predictor:
@@ -41,7 +46,7 @@ class Predictor:
             if Path(result).exists():
                 continue
             try:
-                photos.append(read(image))
+                photos.append(self.read_once_more(batch["name"][i], image))
                 todo.append(i)
             except ValueError as error:
                 errors[i], results[i] = str(error), ""
@@ -49,6 +54,22 @@ class Predictor:
             Path(results[i]).parent.mkdir(parents=True, exist_ok=True)
             prediction.save(results[i])
         return {"image": list(batch["name"]), "result": results, "error": errors}
+
+    def read_once_more(self, name, image):
+        """The pixels of a photo. ValueError: it can't be read, or too many workers died of it.
+
+        A decoder that crashes takes the process with it, and Ray would try for ever.
+        """
+        mark = self.output / MARKS / hashlib.sha256(name.encode()).hexdigest()
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        with open(mark, "ab") as file:
+            if (deaths := file.tell()) >= TRIES:
+                raise ValueError(f"reading it ended {deaths} workers")
+            file.write(b"x")
+        try:
+            return read(image)
+        finally:
+            mark.unlink()
 
 
 def load_model(task, preset):
@@ -129,6 +150,7 @@ def predict(args):
     load_model(args.task, args.preset)  # fetched and checked here, before many machines begin
     out = Path(args.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / MARKS, ignore_errors=True)  # of a run that was interrupted
 
     import ray
 
@@ -159,7 +181,9 @@ def predict(args):
         max_restarts=-1,
         max_task_retries=-1,
     )
-    return sorted(data.iter_rows(), key=lambda row: row["image"])
+    rows = sorted(data.iter_rows(), key=lambda row: row["image"])
+    shutil.rmtree(out / MARKS, ignore_errors=True)
+    return rows
 
 
 def write_report(rows, path):

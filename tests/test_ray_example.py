@@ -47,8 +47,8 @@ def folder(tmp_path, pictures):
     return tmp_path / "photos"
 
 
-def start(*arguments):
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+def start(*arguments, path=""):
+    paths = [str(path), str(ROOT), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
         [sys.executable, str(EXAMPLE), *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
@@ -58,8 +58,8 @@ def start(*arguments):
     )
 
 
-def run(*arguments):
-    process = start(*arguments)
+def run(*arguments, path=""):
+    process = start(*arguments, path=path)
     output, errors = process.communicate(timeout=400)
     return process.returncode, output, errors
 
@@ -106,6 +106,42 @@ def test_a_killed_worker_loses_no_image(folder, tmp_path, pictures):
         depth = keras_dpt.DepthMap.load(path).values
         expected = model.predict_image(Image.open(io.BytesIO(pictures[name]))).values
         assert np.abs(depth - expected).max() < 1e-3 * np.ptp(expected)
+
+
+CRASHING = """
+import os
+from PIL import Image
+
+def opened(file, *arguments, open=Image.open, **options):
+    content = open_bytes(file)
+    if content == b"CRASH":
+        os.abort()
+    return open(file, *arguments, **options)
+
+def open_bytes(file):
+    if hasattr(file, "read"):
+        content = file.read(6)
+        file.seek(0)
+        return content
+    with open(file, "rb") as stream:
+        return stream.read(6)
+
+Image.open = opened
+"""
+
+
+def test_a_file_that_crashes_the_decoder_is_named(folder, tmp_path, pictures):
+    """Its worker dies, as a bug in a decoder would have it; all other photos come out."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(CRASHING)
+    (folder / "crash.png").write_bytes(b"CRASH")
+    out = tmp_path / "maps"
+    code, output, errors = run(folder, "--out", out, "--batch-size", 4, path=tmp_path / "site")
+    assert code == 1 and f"{COUNT} of {COUNT + 1} images written" in output, errors
+    assert results(out).keys() == pictures.keys()
+    failed = {name: row["error"] for name, row in report(out).items() if row["error"]}
+    assert failed == {"crash.png": "reading it ended 2 workers"}
+    assert not list(out.glob(".*"))
 
 
 def test_a_second_run_does_nothing_again(folder, tmp_path):

@@ -221,11 +221,12 @@ def download_from_hub(repo, file, optional=False, sha256=None, max_size=None):
     Raises: WeightsError: it can't be had, is too large, or its content is not what the hub says.
     """
     import huggingface_hub
+    from huggingface_hub import constants
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     address = f"hf://{repo}/{file}"
     max_size = max_size or (MAX_JSON if file.endswith(".json") else MAX_SIZE)
-    cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+    cache = Path(constants.HF_HUB_CACHE)
     blobs = cache / f"models--{repo}".replace("/", "--") / "blobs"
     bounds = HubBounds(address, max_size, blobs)
     try:

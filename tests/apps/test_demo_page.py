@@ -293,6 +293,34 @@ def test_a_queue_that_is_full_says_so(server, photo):
     assert all("full" in failure.lower() or "busy" in failure.lower() for failure in failures)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_ten_uploads_at_once_take_the_memory_of_one(tmp_path):
+    """One prediction runs at a time, and the photos of those that wait are on the disk."""
+    gradio_client = pytest.importorskip("gradio_client")
+    photo = tmp_path / "photo.jpg"
+    coarse = np.random.default_rng(0).integers(0, 256, (30, 40, 3), "uint8")
+    Image.fromarray(coarse).resize((4000, 3000)).save(photo)
+    with started(tmp_path, seconds=900) as process:
+        address = process.stdout.readline().split()[0]
+        peaks = []
+        for count in (1, 10):
+            client = gradio_client.Client(address, verbose=False, download_files=False)
+            arguments = gradio_client.handle_file(photo), "depth", "dpt_mini_nyuv2", 60, 1, 5
+            jobs = [client.submit(*arguments, api_name="/predict") for _ in range(count)]
+            for job in jobs:
+                job.result(timeout=600)
+            peaks.append(peak_of(process.pid))
+    print(f"peak of resident memory: {peaks[0]} MB after one, {peaks[1]} MB after ten at once")
+    assert peaks[1] < 1.25 * peaks[0] + 100
+
+
+def peak_of(pid):
+    """The most MB of a process that were ever in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1000
+
+
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")

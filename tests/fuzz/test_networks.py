@@ -20,6 +20,7 @@ from keras_dpt import DPTDepth, conversion
 from keras_dpt.conversion.convert import convert
 from keras_dpt.errors import KerasDPTError
 
+from .tally import attempt
 from .test_files import damage
 
 HOSTILE = [None, True, 0, -1, 1.5, 10**9, 10**30, float("nan"), float("inf"), "", "text", [], {}]
@@ -82,13 +83,15 @@ def test_presets_with_a_changed_field(preset, name):
         with tempfile.TemporaryDirectory() as parent:
             folder = shutil.copytree(preset, Path(parent, "preset"))
             (folder / name).write_text(json.dumps(other))
-            try:
-                model = DPTDepth.from_preset(str(folder))
-            except KerasDPTError as error:
-                assert is_refused(error, folder)
-            else:
-                for value, whole in zip(model.get_weights(), expected, strict=True):
-                    np.testing.assert_array_equal(value, whole)
+            with attempt("presets' JSON") as tried:
+                try:
+                    model = DPTDepth.from_preset(str(folder))
+                except KerasDPTError as error:
+                    tried.refused = True
+                    assert is_refused(error, folder)
+                else:
+                    for value, whole in zip(model.get_weights(), expected, strict=True):
+                        np.testing.assert_array_equal(value, whole)
 
     check()
 
@@ -104,26 +107,30 @@ def test_presets_with_damaged_weights(preset, name):
         with tempfile.TemporaryDirectory() as parent:
             folder = shutil.copytree(preset, Path(parent, "preset"))
             (folder / name).write_bytes(damaged)
-            try:
-                model = DPTDepth.from_preset(str(folder))
-            except KerasDPTError as error:
-                assert is_refused(error, folder)
-            else:  # HDF5 has no checksums: other numbers are possible, but they are numbers
-                for variable in model.weights:
-                    assert np.isfinite(keras.ops.convert_to_numpy(variable)).all()
+            with attempt("presets' weights") as tried:
+                try:
+                    model = DPTDepth.from_preset(str(folder))
+                except KerasDPTError as error:
+                    tried.refused = True
+                    assert is_refused(error, folder)
+                else:  # HDF5 has no checksums: other numbers are possible, but they are numbers
+                    for variable in model.weights:
+                        assert np.isfinite(keras.ops.convert_to_numpy(variable)).all()
 
     check()
 
 
-def converted(source, folder):
+def converted(source, folder, part):
     """Convert; nothing may be left if that is refused."""
     before = sorted(Path(folder).rglob("*"))
-    with mock.patch.object(conversion.convert, "_build", FakeNetwork):
+    with attempt(part) as tried, mock.patch.object(conversion.convert, "_build", FakeNetwork):
         try:
             convert(source, Path(folder, "out"), progress=False)
         except KerasDPTError as error:
+            tried.refused = True
             assert str(error)
-            assert sorted(Path(folder).rglob("*")) == before
+            with tried.looking_for_remains():
+                assert sorted(Path(folder).rglob("*")) == before
 
 
 CONFIG = {
@@ -153,7 +160,7 @@ def test_hugging_face_directories(config, image, which):
         (source / "config.json").write_text(json.dumps(CONFIG if which == 0 else config))
         image = IMAGE if which == 1 else image
         (source / "preprocessor_config.json").write_text(json.dumps(image))
-        converted(source, folder)
+        converted(source, folder, "Hugging Face directories")
 
 
 def contents():
@@ -176,6 +183,6 @@ def test_damaged_checkpoints(kind):
     def check(damaged):
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, f"a.{kind}").write_bytes(damaged)
-            converted(Path(folder, f"a.{kind}"), folder)
+            converted(Path(folder, f"a.{kind}"), folder, "checkpoints")
 
     check()
