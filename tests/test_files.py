@@ -5,13 +5,22 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from keras_dpt import files
 from keras_dpt.errors import DepthError
-from keras_dpt.files import folder_written_whole, sweep, temporary_folder, written_whole
+from keras_dpt.files import (
+    folder_renewed,
+    folder_written_whole,
+    hold,
+    release,
+    sweep,
+    temporary_folder,
+    written_whole,
+)
 
 needs_locks = pytest.mark.skipif(files.fcntl is None, reason="Windows has no such locks")
 
@@ -133,6 +142,79 @@ def test_a_folder(tmp_path):
         (folder / "a").touch()
         raise ZeroDivisionError
     assert names(tmp_path) == ["out"]
+
+
+HOLDS = """
+import os, sys, time
+from pathlib import Path
+from files import hold  # alone, without Keras: quick
+print(hold(Path(".")), flush=True)
+if sys.argv[1:] == ["fork"] and os.fork() == 0:
+    time.sleep(60)  # a worker that outlives its process
+sys.stdin.read()
+"""
+
+
+def holding(folder, *arguments):
+    """A process that has a folder to itself, if it can, and what it says of it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(Path(files.__file__).parent)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    return process, process.stdout.readline() == b"True\n"
+
+
+@needs_locks
+@pytest.mark.parametrize("arguments", [(), ("fork",)])
+def test_one_process_has_a_folder(arguments, tmp_path):
+    process, has = holding(tmp_path, *arguments)
+    assert has and not hold(tmp_path)
+    process.kill()
+    process.wait()
+    try:
+        assert hold(tmp_path) and hold(tmp_path)  # its workers do not have it
+        other, has = holding(tmp_path)
+        assert not has
+        other.communicate()
+        release(tmp_path)
+        other, has = holding(tmp_path)
+        assert has
+        other.communicate()
+    finally:
+        release(tmp_path)
+        os.killpg(process.pid, signal.SIGKILL) if arguments else None
+        process.communicate()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_a_folder_renewed_is_never_a_mixture(moves, tmp_path, monkeypatch):
+    """It ends before one of its files is moved."""
+    folder, count, replace = tmp_path / "folder", iter(range(10)), os.replace
+
+    def write(text):
+        with folder_renewed(folder, "key") as new:
+            for name in ("a", "key", "b"):
+                (new / name).write_text(text)
+
+    def dies(*paths):
+        if next(count) == moves:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    write("old")
+    (folder / "mine").touch()
+    monkeypatch.setattr(files.os, "replace", dies)
+    with suppress(KeyboardInterrupt):
+        write("new")
+    found = {path.name: path.read_text() for path in folder.iterdir()}
+    assert found.pop("mine") == ""
+    assert "key" not in found or found == dict.fromkeys(("a", "b", "key"), "new")
+    assert ("key" in found) == (moves == 3) and names(tmp_path) == ["folder"]
 
 
 def _umask():

@@ -1,4 +1,5 @@
 import json
+import os
 from contextlib import suppress
 
 import keras
@@ -159,6 +160,19 @@ def test_a_forgotten_initial_epoch_costs_no_work(restores, tmp_path):
     if not restores:
         with pytest.raises(TrainingError, match="the model was not given it"):
             model.fit(Numbered(), epochs=4, initial_epoch=3, verbose=0, callbacks=[resume])
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path):
+    """Their states would overwrite each other."""
+    fcntl = pytest.importorskip("fcntl")
+    run(tmp_path, 1)
+    other = os.open(tmp_path, os.O_RDONLY)  # as another process has it
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(TrainingError, match="Another process is training in"):
+        run(tmp_path, 2)
+    assert (tmp_path / "state_00001.weights.h5").is_file()
+    os.close(other)
+    assert run(tmp_path, 2)[1] == 1
 
 
 def test_fit_may_go_on_with_the_same_callback(tmp_path):
