@@ -89,7 +89,11 @@ def answer(connection):
 
 
 def ask(tests):
-    """Exit as the tests do; cosmic-ray runs this."""
+    """Exit as the tests do; cosmic-ray runs this. Those of the changed file come first."""
+    files = (TREE / "keras_dpt" / Path(tests).name).glob("*.py")
+    changed = max(files, key=lambda file: file.stat().st_mtime_ns).stem
+    first = [f"{tests}/test_{changed}.py"]
+    tests = [name for name in first if (TREE / name).is_file()] + [tests]
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(SOCKET))
         connection.send(" ".join(tests).encode())
@@ -106,8 +110,12 @@ def cosmic_ray(*arguments):
 def sample(session, count):
     """Keep `count` changes, and none that are pointless; how many there were."""
     with sqlite3.connect(session) as database:
-        rows = database.execute("select job_id, operator_name from mutation_specs").fetchall()
-        jobs = sorted(job for job, operator in rows if not operator.startswith(POINTLESS))
+        order = (
+            "module_path, start_pos_row, start_pos_col, operator_name, occurrence, operator_args"
+        )
+        query = f"select job_id, operator_name from mutation_specs order by {order}"
+        rows = database.execute(query).fetchall()
+        jobs = [job for job, operator in rows if not operator.startswith(POINTLESS)]
         kept = set(random.Random(0).sample(jobs, min(count, len(jobs))))
         for job, _ in rows:
             if job not in kept:
@@ -130,11 +138,13 @@ def run(package, count, minutes, timeout):
     names = {"modules": f'"keras_dpt/{package}"', "tests": f"tests/{package}", "timeout": timeout}
     config.write_text(CONFIG.format(**names, python=sys.executable, script=Path(__file__)))
     subprocess.run([sys.executable, __file__, "--ask", f"tests/{package}"], check=True)  # unchanged
-    cosmic_ray("init", config, session)
+    command = [sys.executable, "-m", "cosmic_ray.cli"]
+    subprocess.run([*command, "init", str(config), str(session)], check=True, cwd=TREE)
     possible = sample(session, count)
     try:
-        command = [sys.executable, "-m", "cosmic_ray.cli", "exec", str(config), str(session)]
-        subprocess.run(command, cwd=TREE, timeout=60 * minutes)
+        subprocess.run(
+            [*command, "exec", str(config), str(session)], cwd=TREE, timeout=60 * minutes
+        )
     except subprocess.TimeoutExpired:
         shutil.copytree(ROOT / "keras_dpt", TREE / "keras_dpt", dirs_exist_ok=True)
     tried = results(session)
@@ -169,7 +179,7 @@ def main(args):
 
 if __name__ == "__main__":
     if "--ask" in sys.argv:
-        ask(sys.argv[sys.argv.index("--ask") + 1 :])
+        ask(sys.argv[-1])
     if "--serve" in sys.argv:
         serve()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
