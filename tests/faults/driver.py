@@ -35,10 +35,19 @@ class Runner:
         self._process.stdout.close()
 
     def __call__(self, job, *arguments, files=(), at=None, by="KILL"):
-        """Run a job; returns how its process ended, as `runner.forked` says."""
-        task = {"job": job, "arguments": [x if isinstance(x, int) else str(x) for x in arguments]}
-        task["die"] = {"in": list(files), "at": at, "by": by}
-        print(json.dumps(task), file=self._process.stdin, flush=True)
+        """Run a job; returns how its process ended, as `runner.end` says."""
+        (ended,) = self.together((job, *arguments), files=files, at=at, by=by)
+        return ended
+
+    def together(self, *jobs, files=(), at=None, by="KILL"):
+        """Run jobs, each a name and its arguments, at the same time; as for one."""
+        die = {"in": list(files), "at": at, "by": by}
+        tasks = [
+            {"job": job, "arguments": [x if isinstance(x, int) else str(x) for x in rest]}
+            for job, *rest in jobs
+        ]
+        print(json.dumps([task | {"die": die} for task in tasks]), file=self._process.stdin)
+        self._process.stdin.flush()
         answer = self._process.stdout.readline()
         assert answer, "the runner itself has died"
         return json.loads(answer)

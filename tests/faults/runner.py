@@ -1,7 +1,8 @@
 """Runs jobs in processes of their own that are killed at a chosen line of code.
 
 `runner.py`, started by `driver.py`, imports everything once and forks for each job: a line of JSON
-on standard input is a job, a line of JSON on standard output says how its process ended.
+on standard input is a list of jobs to do at the same time, a line of JSON on standard output says
+how their processes ended. A job is
 
     {"job": "cli", "arguments": ["depth", ...], "die": {"at": 40, "in": ["files.py"], "by": "KILL"}}
 
@@ -90,8 +91,8 @@ def save(folder, seed):
 JOBS = {"cli": command_line, "fit": fit, "fit_small": fit_small, "save": save}
 
 
-def forked(job):
-    """How the process of a job ended: its code, negative for a signal, its lines and its output."""
+def start(job):
+    """Begin a job in a process of its own; returns its id, a pipe of its lines and its output."""
     reading, writing = os.pipe()
     log = os.memfd_create("log")
     pid = os.fork()
@@ -110,9 +111,14 @@ def forked(job):
             sys.stderr.flush()
             os._exit(code)
     os.close(writing)
-    lines = os.read(reading, 100)
+    return pid, reading, log
+
+
+def end(pid, reading, log):
+    """How the process of a job ended: its code, negative for a signal, its lines and its output."""
+    with open(reading, "rb") as file:
+        lines = file.read()
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    os.close(reading)
     os.lseek(log, 0, os.SEEK_SET)
     with open(log, "rb") as file:
         output = file.read().decode(errors="replace")
@@ -131,4 +137,5 @@ if __name__ == "__main__":
     import keras_dpt.training  # noqa: F401
 
     for text in sys.stdin:
-        print(json.dumps(forked(json.loads(text))), file=answers, flush=True)
+        jobs = [start(job) for job in json.loads(text)]
+        print(json.dumps([end(*job) for job in jobs]), file=answers, flush=True)

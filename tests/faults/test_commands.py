@@ -170,3 +170,33 @@ def test_conversions(runner, tmp_path):
         assert names(tmp_path / "out") == names(tmp_path / "whole")
         assert {path.name for path in tmp_path.iterdir()} == {"small.safetensors", "whole", "out"}
         shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [depth, evaluate])
+def test_two_at_once(command, runner, place, tmp_path):
+    """On the same output: both are right, or one is refused with a message."""
+    words = [str(word) for word in command(place, tmp_path / "whole")]
+    assert runner("cli", *words)["code"] == 0
+    words = [str(word) for word in command(place, tmp_path / "out")]
+    ended = runner.together(*[("cli", *words)] * 3)
+    assert 0 in [job["code"] for job in ended]
+    for job in ended:
+        assert job["code"] == 0 or "Another run is writing" in job["output"], job
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_conversions_at_once(runner, tmp_path):
+    from conversion.checkpoints import small_tensors
+    from safetensors.numpy import save_file
+
+    save_file(small_tensors(), tmp_path / "small.safetensors")
+    words = ["convert", str(tmp_path / "small.safetensors"), str(tmp_path / "out")]
+    ended = runner.together(*[("cli", *words)] * 3)
+    assert sorted(job["code"] for job in ended) == [0, 2, 2]
+    for job in ended:
+        assert job["code"] == 0 or f"keras-dpt: Cannot write {tmp_path / 'out'}" in job["output"]
+    assert runner("cli", *words[:2], str(tmp_path / "whole"))["code"] == 0
+    assert names(tmp_path / "out") == names(tmp_path / "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"small.safetensors", "whole", "out"}

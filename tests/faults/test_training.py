@@ -82,3 +82,13 @@ def test_killed_again_and_again(runner, whole, tmp_path):
             break
     assert ended["code"] == 0, ended["output"]
     check_same(folder, expected)
+
+
+@pytest.mark.slow
+def test_two_trainings_at_once(runner, whole, tmp_path):
+    """In one folder: one of them is refused, and the other is what it would be alone."""
+    job, expected, _ = whole
+    ended = runner.together(*[(job, tmp_path / "run", EPOCHS)] * 2)
+    refused = [other for other in ended if other["code"]]
+    assert len(refused) == 1 and "Another process is training in" in refused[0]["output"]
+    check_same(tmp_path / "run", expected)
