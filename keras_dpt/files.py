@@ -99,10 +99,10 @@ def folder_written_whole(path: Path, error_class: type[Exception]) -> Iterator[P
 
 @contextmanager
 def folder_renewed(path: Path, key: str) -> Iterator[Path]:
-    """Write files of a folder anew: all of them appear, or it is not what it claims to be.
+    """Replace files of a folder: all of them appear, or it is not what it claims to be.
 
     A new folder appears complete or not at all. In one that is there, files of other names stay;
-    `key`, the file without which nobody takes it for anything, goes first and comes last.
+    `key`, the file without which the folder is refused, goes first and comes last.
 
     Yields: the temporary folder to write to.
     """
