@@ -404,7 +404,7 @@ def test_one_message_about_the_range_of_pixels(method, depth, pairs):
     assert "Exception encountered" not in str(caught.value)  # what Keras puts around messages
 
 
-@pytest.mark.parametrize("kind", ["arrays", "PyDataset"])
+@pytest.mark.parametrize("kind", ["arrays", LONG_PY_DATASET])
 def test_masked_targets_and_weights_are_unknown(kind, depth, segmentation, pairs, labels):
     """What is beneath a mask changes no loss, in training and in tests."""
     (x, y), hidden = pairs, np.zeros(pairs[1].shape, bool)
