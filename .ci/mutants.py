@@ -12,6 +12,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -27,7 +28,7 @@ CONFIG = """
 module-path = [{modules}]
 timeout = {timeout}
 excluded-modules = []
-test-command = "{python} -S -E {script} --ask {tests}"
+test-command = "{python} -S -E {script} --ask {timeout} {tests}"
 
 [cosmic-ray.distributor]
 name = "local"
@@ -74,8 +75,8 @@ def answer(connection):
     """Run the tests in this process and send their exit code."""
     import pytest
 
-    os.setpgid(0, 0)
-    tests = connection.recv(10_000).decode().split()
+    seconds, *tests = connection.recv(10_000).decode().split()
+    signal.alarm(int(seconds))  # whoever asked has given up then
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -88,7 +89,7 @@ def answer(connection):
         os._exit(code)
 
 
-def ask(tests):
+def ask(seconds, tests):
     """Exit as the tests do; cosmic-ray runs this. Those of the changed file come first."""
     files = (TREE / "keras_dpt" / Path(tests).name).glob("*.py")
     changed = max(files, key=lambda file: file.stat().st_mtime_ns).stem
@@ -96,7 +97,7 @@ def ask(tests):
     tests = [name for name in first if (TREE / name).is_file()] + [tests]
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(SOCKET))
-        connection.send(" ".join(tests).encode())
+        connection.send(" ".join([seconds, *tests]).encode())
         code = connection.recv(1)
     raise SystemExit(code[0] if code else 98)
 
@@ -137,7 +138,8 @@ def run(package, count, minutes, timeout):
     session.unlink(missing_ok=True)
     names = {"modules": f'"keras_dpt/{package}"', "tests": f"tests/{package}", "timeout": timeout}
     config.write_text(CONFIG.format(**names, python=sys.executable, script=Path(__file__)))
-    subprocess.run([sys.executable, __file__, "--ask", f"tests/{package}"], check=True)  # unchanged
+    asking = [sys.executable, __file__, "--ask", "600", f"tests/{package}"]
+    subprocess.run(asking, check=True)  # unchanged, they pass
     command = [sys.executable, "-m", "cosmic_ray.cli"]
     subprocess.run([*command, "init", str(config), str(session)], check=True, cwd=TREE)
     possible = sample(session, count)
@@ -179,12 +181,12 @@ def main(args):
 
 if __name__ == "__main__":
     if "--ask" in sys.argv:
-        ask(sys.argv[-1])
+        ask(*sys.argv[-2:])
     if "--serve" in sys.argv:
         serve()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("packages", nargs="*", default=["losses", "metrics", "maps", "weights"])
     parser.add_argument("--each", type=int, default=40, help="changes of each package")
     parser.add_argument("--minutes", type=float, default=60, help="for all packages together")
-    parser.add_argument("--timeout", type=float, default=120, help="seconds for the tests of one")
+    parser.add_argument("--timeout", type=int, default=120, help="seconds for the tests of one")
     main(parser.parse_args())
