@@ -54,8 +54,8 @@ def check_weights_file(path, variables):
 
 
 def _check_most(found, variables, name):
-    # An optimizer keeps up to three more of each.
-    most = 4 * sum(math.prod(variable.shape) for variable in variables) + _SPARE
+    # An optimizer keeps several more of each.
+    most = 8 * sum(math.prod(variable.shape) for variable in variables) + _SPARE
     if found > most:
         raise WeightsError(
             f"{name} holds {found:,} numbers, far more than this network's weights. It is damaged "
