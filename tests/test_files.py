@@ -148,9 +148,11 @@ HOLDS = """
 import os, sys, time
 from pathlib import Path
 from files import hold  # alone, without Keras: quick
-print(hold(Path(".")), flush=True)
+has = hold(Path("."))
 if sys.argv[1:] == ["fork"] and os.fork() == 0:
     time.sleep(60)  # a worker that outlives its process
+    os._exit(0)
+print(has, flush=True)
 sys.stdin.read()
 """
 
