@@ -113,7 +113,7 @@ def test_failures_before_anything_is_converted(place, run):
 
     server.files[RELEASE + "short.pt"] = good
     place.write("short", sources=source("short.pt", None))
-    server.faults = ["cut"] * 4
+    server.faults = ["cut"] * 40
     code, out, _ = run("short")
     assert code == 1 and "short.pt: " in out and "what has come is kept" in out
 
