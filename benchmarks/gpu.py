@@ -6,8 +6,8 @@
 Right: networks with the same random weights on CPU and GPU, in four dtypes, TF32 off and on, at
 two sizes, a batch, `predict_image` and windows; differences in units of the output's standard
 deviation. Then ten steps of `fit` for depth and segmentation, float32 and mixed bfloat16: the loss
-has to fall. Then latency of batch 1 and throughput of batch 16 beside transformers (eager and
-compiled), as in `latency.py`. Exit code 1 if something is wrong. Each step is a process of its
+has to fall. Then latency of batch 1 and throughput of batch 16, compared with transformers (eager
+and compiled), as in `latency.py`. Exit code 1 if something is wrong. Each step is a process of its
 own, so that no library holds the other's memory.
 """
 

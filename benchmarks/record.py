@@ -15,6 +15,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import startup
 from contest import save, table
 
 HERE = Path(__file__).parent
@@ -42,12 +43,7 @@ COLUMNS = {
     "dtype": ("dtype", ""),
     "batch": ("batch", "d"),
     "name": ("network", ""),
-    "backend": ("backend", ""),
-    "package": ("package", ""),
-    "import": ("import (s)", ".2f"),
-    "build": ("from_preset (s)", ".2f"),
-    "first": ("first prediction (s)", ".2f"),
-    "second": ("second (s)", ".3f"),
+    **startup.COLUMNS,
     "milliseconds": ("ms", ".0f"),
     "seconds": ("seconds", ".2f"),
     "ratio": ("x faster", ".2f"),

@@ -7,7 +7,7 @@ how their processes ended. A job is
     {"job": "cli", "arguments": ["depth", ...], "die": {"at": 40, "in": ["files.py"], "by": "KILL"}}
 
 "at" counts the lines of Python that were executed in files of these names, or in functions of
-them ("files.py:sweep"), in all threads; the signal comes before the line. Without "die" nobody
+them ("files.py:sweep"), in all threads; the signal comes before the line. Without "die" nothing
 dies, and "lines" says how many there were.
 """
 

@@ -59,7 +59,7 @@ def is_hidden(name):
 
 
 def killed_and_repeated(runner, command, place, tmp_path):
-    """Kill a command at some lines, run it again, and compare with a run that nobody disturbed."""
+    """Kill a command at some lines, run it again, and compare with an undisturbed run."""
     words = [str(word) for word in command(place, tmp_path / "whole")]
     ended = runner("cli", *words, files=FILES)
     assert ended["code"] == 0, ended["output"]

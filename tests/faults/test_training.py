@@ -18,7 +18,7 @@ FILES = (
 
 @pytest.fixture(scope="module", params=["fit_small", "fit"])
 def whole(request, runner, tmp_path_factory):
-    """A training, its folder when nobody disturbed it, and how many lines it took."""
+    """A training, its folder if undisturbed, and how many lines it took."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     ended = runner(request.param, folder, EPOCHS, files=FILES)
     assert ended["code"] == 0, ended["output"]
