@@ -1,11 +1,12 @@
 """Shapes in front of training pictures: their depth is that of real solids."""
 
+import cv2
 import numpy as np
 import pytest
 
 from keras_dpt.datasets import Augmentation, Sample, Shapes
 from keras_dpt.datasets.kinds import KINDS
-from keras_dpt.datasets.shapes import _Camera
+from keras_dpt.datasets.shapes import _Camera, _mixed
 from keras_dpt.errors import DataError
 
 DEPTH, INVERSE = KINDS["metric_depth"], KINDS["relative_inverse_depth"]
@@ -77,6 +78,38 @@ def test_they_only_come_in_front_and_leave_the_rest_alone():
     assert np.isfinite(changed.target).all()
 
 
+def test_what_is_nearer_hides_a_part_of_them():
+    sample = room(known=1.0)
+    for seed in range(5):  # their middles lie in the scene, so that a part would be behind it
+        changed = put(sample, seed=seed, nearer=(0, 0))
+        assert (changed.target <= sample.target).all()
+
+
+def test_how_far_in_front_they_stand():
+    sample = room()
+    in_front = [put(sample, seed=3, nearer=(by, by)).target for by in (0, 0.5, 2)]
+    nearest = [target[target > 0].min() for target in in_front]
+    assert nearest[0] > 1.1 * nearest[1] > 1.2 * nearest[2]
+
+
+def test_light_falls_on_them_and_rims_are_mixed():
+    grey = room(known=1.0)._replace(image=np.full((48, 64, 3), 100, np.uint8))
+    shades = 0
+    for seed in range(10):
+        shapes = Shapes(share=1.0, count=(1, 1), size=(0.5, 0.6))
+        changed = shapes(grey, np.random.default_rng(seed), DEPTH)
+        covered = (changed.target != grey.target).astype(np.uint8)
+        inside = cv2.erode(covered, np.ones((7, 7), np.uint8)) > 0
+        shades = max(shades, len(np.unique(changed.image[inside], axis=0)))
+    assert shades > 10  # an ellipsoid's; all of the texture is one colour
+
+    front = np.zeros((9, 9), bool)
+    front[2:7, 2:7] = True
+    mixed = _mixed(np.zeros((9, 9, 3), np.float32), np.full((9, 9, 3), 200.0), front)[..., 0]
+    assert (mixed[~front] == 0).all() and mixed[4, 4] > 195
+    assert 50 < mixed[2, 4] < 190
+
+
 def test_depth_and_inverse_depth_get_the_same_shapes():
     sample = room()
     inverse = sample._replace(target=INVERSE.filled(1 / np.maximum(sample.target, 1), sample.valid))
@@ -107,6 +140,7 @@ def test_in_an_augmentation_with_blur_and_noise():
     same, _, _ = plain(sample, (48, 64), rng(0))
     noisy, target, _ = Augmentation(**vars(plain) | {"noise": (8, 8)})(sample, (48, 64), rng(0))
     inside = (same > 40) & (same < 215)
+    assert 0 == noisy.min() < noisy.max() == 255
     assert np.std((noisy - same)[inside]) == pytest.approx(8, rel=0.05)
     np.testing.assert_array_equal(target, sample.target)
     soft, _, _ = Augmentation(**vars(plain) | {"blur": (1, 1)})(sample, (48, 64), rng(0))

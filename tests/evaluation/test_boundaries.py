@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
+from keras_dpt import DepthMap
+from keras_dpt.datasets import Sample
 from keras_dpt.errors import DepthError
-from keras_dpt.evaluation import boundary_scores
+from keras_dpt.evaluation import boundary_scores, get_protocol
 from keras_dpt.evaluation.boundaries import THRESHOLDS
+from keras_dpt.evaluation.measure import measure
 
 STEP = np.ones((4, 6))
 STEP[:, 3:] = 2.0
@@ -64,6 +67,24 @@ def test_truth_without_edges():
     flat = np.ones((4, 6))
     assert set(boundary_scores(flat, flat).values()) == {1.0}
     assert set(boundary_scores(STEP, flat).values()) == {0.0}
+
+
+def test_middlebury_measures_edges_of_the_aligned_map_where_truth_is_known():
+    rng = np.random.default_rng(7)
+    truth = rng.uniform(10, 20, (9, 11)).astype("float32")
+    predicted = 0.1 * truth - 0.4 + rng.normal(0, 0.02, truth.shape)
+    valid = rng.random(truth.shape) < 0.8
+    hidden = np.where(valid, truth, 900)  # would be an edge
+    image = np.zeros((*truth.shape, 3), np.uint8)
+    sample = Sample(image, hidden.astype("float32"), valid)
+    map_ = DepthMap(predicted.astype("float32"), "relative_inverse_depth")
+    values = measure(get_protocol("middlebury"), sample, map_).values
+    scale, shift = np.polyfit(map_.values[valid], truth[valid], 1)
+    aligned = np.maximum(scale * map_.values + shift, truth[valid].min())
+    expected = by_definition(aligned, truth, valid)
+    names = "boundary_precision", "boundary_recall", "boundary_f1"
+    assert [values[name] for name in names] == pytest.approx(expected, abs=1e-6)
+    assert 0.1 < expected[2] < 0.99
 
 
 @pytest.mark.parametrize(
