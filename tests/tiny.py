@@ -84,6 +84,19 @@ def depth(network="ViTEncoder", **overrides):
     return randomize(model)
 
 
+def preset(folder, task, network="ViTEncoder"):
+    """The path of a saved preset of `task`, depth or segmentation of three classes, in `folder`."""
+    converter = keras_dpt.DPTImageConverter((64, 64))
+    if task is keras_dpt.DPTDepth:
+        model = depth(network, preprocessor=keras_dpt.DPTDepthPreprocessor(converter))
+    else:
+        preprocessor = keras_dpt.DPTSegmentationPreprocessor(converter)
+        model = randomize(keras_dpt.DPTSegmentation(backbone(network), 3, preprocessor))
+    path = str(folder / "tiny_preset")
+    model.save_to_preset(path)
+    return path
+
+
 def randomize(layer, seed=0):
     """Give a built layer or model the same weights on every backend, all of them in use.
 

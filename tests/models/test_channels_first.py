@@ -25,13 +25,14 @@ def test_the_same_network_is_built(encoder, channels_first):
 
 
 @pytest.mark.parametrize(
-    ("task", "preset"),
+    "task",
     [
-        (keras_dpt.DPTDepth, "dpt_mini_nyuv2"),
-        pytest.param(keras_dpt.DPTSegmentation, "dpt_mini_camvid", marks=pytest.mark.compiles_long),
+        keras_dpt.DPTDepth,
+        pytest.param(keras_dpt.DPTSegmentation, marks=pytest.mark.compiles_long),
     ],
 )
-def test_presets_and_files_load_and_predict(task, preset, tmp_path, channels_first):
+def test_presets_and_files_load_and_predict(task, tmp_path, channels_first):
+    preset = tiny.preset(tmp_path, task, "EfficientNetHybridEncoder")
     photo = tiny.photos(1, 64, 96)[0]
     model = task.from_preset(preset, image_size=(64, 96))
     model.save(tmp_path / "model.keras")

@@ -9,28 +9,30 @@ import keras_dpt
 from keras_dpt.errors import LabelError
 from keras_dpt.models.sizes import checked_size
 
-TASKS = [(keras_dpt.DPTDepth, "dpt_mini_nyuv2"), (keras_dpt.DPTSegmentation, "dpt_mini_camvid")]
+TASKS = [keras_dpt.DPTDepth, keras_dpt.DPTSegmentation]
 
 
 @pytest.mark.parametrize("load_weights", [True, False])
-@pytest.mark.parametrize(("task", "preset"), TASKS)
-def test_image_size_is_the_preprocessors(task, preset, load_weights):
+@pytest.mark.parametrize("task", TASKS)
+def test_image_size_is_the_preprocessors(task, load_weights, tmp_path):
+    preset = tiny.preset(tmp_path, task, "EfficientNetHybridEncoder")
     model = task.from_preset(preset, load_weights, image_size=(64, 96))
     assert model.preprocessor.image_size == (64, 96)
     assert model.predict_image(tiny.photos(1, 32, 48)[0]).shape == (32, 48)
 
 
 @pytest.mark.parametrize(
-    ("task", "preset", "load_weights"),
+    ("task", "load_weights"),
     [
-        (*TASKS[0], True),
+        (TASKS[0], True),
         *(
-            pytest.param(*task, load, marks=pytest.mark.compiles_long)
+            pytest.param(task, load, marks=pytest.mark.compiles_long)
             for task, load in ((TASKS[0], False), (TASKS[1], True), (TASKS[1], False))
         ),
     ],
 )
-def test_image_shape_is_the_preprocessors_too(task, preset, load_weights, tmp_path):
+def test_image_shape_is_the_preprocessors_too(task, load_weights, tmp_path):
+    preset = tiny.preset(tmp_path, task, "EfficientNetHybridEncoder")
     model = task.from_preset(preset, load_weights, image_shape=(128, 64, 3))
     assert model.preprocessor.image_size == (128, 64)
     assert model.backbone.image_shape == (128, 64, 3)
