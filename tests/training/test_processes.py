@@ -128,7 +128,10 @@ def test_a_recipe_on_two_hosts(made):
         first, second = run_all(hosts(shared))
         assert "fine-tuned:" in first and "fine-tuned:" not in second
         assert "Epoch" in first and "Epoch" not in second
-    logs = [list(csv.DictReader((made / name / "log.csv").open())) for name in ("one", "two")]
+    logs = [
+        list(csv.DictReader((made / name / "log.csv").read_text().splitlines()))
+        for name in ("one", "two")
+    ]
     assert [row["epoch"] for row in logs[1]] == list("01234")
     for column in ("val_loss", "val_abs_rel", *(["loss"] if BACKEND != "torch" else [])):
         expected, found = ([float(row[column]) for row in log] for log in logs)
