@@ -14,11 +14,18 @@ def add_parser(commands, common):
     )
     parser.add_argument("photo", metavar="PHOTO")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help=".ply, .glb or .gltf"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=".ply, .glb or .gltf (default: the photo's name with .ply, here)",
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
-        "--preset", default="dpt_hybrid_nyu", help="name, file or directory (default: %(default)s)"
+        "--preset",
+        default="dpt_mini_nyuv2_metric",
+        help="name, file or directory (default: %(default)s, for trying out; dpt_hybrid_nyu knows "
+        "rooms better)",
     )
     source.add_argument(
         "--depth",
@@ -76,8 +83,9 @@ def _run(args):
     from keras_dpt.images.reading import read_image
     from keras_dpt.maps.points import check_point_file, check_tilt, depth_to_points, pinhole
 
+    output = args.output or Path(f"{Path(args.photo).stem}.ply")
     # All that can be wrong is found before the network runs.
-    check_point_file(args.output)
+    check_point_file(output)
     check_tilt(args.max_tilt)
     size = read_image(args.photo).shape[:2]
     _check_known(args.known or (), *size)
@@ -91,8 +99,8 @@ def _run(args):
         max_points=args.max_points,
         max_tilt=args.max_tilt,
     )
-    points.save(args.output)
-    print(f"{points} written to {args.output}")
+    points.save(output)
+    print(f"{points} written to {output}")
     return 0
 
 

@@ -12,6 +12,7 @@ from keras_dpt import cli
 from keras_dpt.errors import DepthError
 from keras_dpt.maps.depth_map import DepthMap
 from keras_dpt.maps.points import PointCloud, depth_to_points, exif_fov, pinhole
+from keras_dpt.presets import preset_path, read_preset
 
 SIZE = 48, 64
 K = 70.0, 75.0, 30.0, 25.5
@@ -269,6 +270,26 @@ def test_the_command_writes_points(photo, capsys):
     read = trimesh.load(out)
     np.testing.assert_allclose(read.vertices @ (0.2, -0.8, 0.6), 2.0, atol=2e-3)  # mm in the PNG
     assert (read.colors[:, :3] == (200, 100, 50)).all()
+
+
+def test_the_command_has_metres_and_a_file_name_by_itself(photo, monkeypatch):
+    trimesh = pytest.importorskip("trimesh")
+    asked = []
+
+    class Metric:
+        kind = "metric_depth"
+
+        def predict_image(self, image):
+            return metric(plane_depth(SIZE, K))
+
+    monkeypatch.setattr("keras_dpt.cli.photos.load", lambda *a: asked.append(a[-1]) or Metric())
+    here = photo.parent / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert cli.main(["points", str(photo), "--fov", "60"]) == 0
+    assert len(trimesh.load(here / "photo.ply").vertices) == 3072
+    assert asked == ["dpt_mini_nyuv2_metric"] and read_preset(asked[0])["output"]["unit"] == "m"
+    assert preset_path(asked[0])  # without a network
 
 
 def test_the_command_leaves_out_what_is_tilted(photo, capsys):
