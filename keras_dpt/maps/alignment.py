@@ -65,8 +65,8 @@ def align_scale_shift(
     x, y = prediction[valid], target[valid]
     if x.size < 2:
         raise DepthError(
-            f"{x.size} of {target.size} points can be used (inside the mask, both values finite, "
-            "target above 0). Scale and shift need at least two."
+            "Scale and shift need at least two known points (inside the mask, both values finite, "
+            f"target above 0). Received: {target.size}, of which {x.size} can be used."
         )
     if x.min() == x.max():
         raise DepthError(

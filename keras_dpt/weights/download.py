@@ -273,6 +273,10 @@ def _size(file):
 
 
 def _reason(error):
+    """Why something failed, in one line: of what urllib3 wraps, the innermost cause."""
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    if isinstance(cause, Exception):  # of "Max retries exceeded with url: ... (Caused by ...)"
+        error = re.sub(r"^\w+\([^)]*\): ", "", str(cause)) or type(cause).__name__
     return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
 
 

@@ -109,7 +109,14 @@ def _fetch_preset(name, progress, stack):
         + "\n  ".join(failures)
         + "\nTo do without the network, put\n  "
         + "\n  or ".join(places)
+        + _alternative(preset["task"])
     )
+
+
+def _alternative(task):
+    """The end of a message: presets of a task that need no download, if there are any."""
+    bundled = [name for name in presets.preset_names(task) if presets.preset_path(name)]
+    return f"\nTo try things out, use a bundled preset: {', '.join(bundled)}." if bundled else ""
 
 
 def _fetch_source(preset, source, progress, stack):

@@ -230,6 +230,19 @@ def test_a_missing_file(release, add_preset, server, cache):
     assert files_in(cache) == []
 
 
+def test_a_bundled_preset_is_named_where_none_can_be_fetched(
+    release, add_preset, server, tmp_path
+):
+    add_preset([], name="at_hand")
+    bundled = tmp_path / "presets_for_test" / "at_hand" / "config.json"
+    bundled.parent.mkdir()
+    bundled.touch()
+    add_preset([release])
+    server.files.clear()
+    with pytest.raises(WeightsError, match="use a bundled preset: at_hand"):
+        preset_directory("small")
+
+
 def test_another_network_than_the_presets(release, add_preset, cache):
     changed = small_preset()["architecture"]
     changed["encoder_config"]["mlp_dim"] = 65

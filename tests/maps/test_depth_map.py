@@ -472,9 +472,9 @@ def test_to_metric_refuses():
         depth.to_metric(points=[(0, 0, 1), (-1, 3, 2)])
     with raises("NaN"):
         depth.to_metric(points=[(0, np.nan, 1)])
-    with raises("1 of 1 points can be used"):
+    with raises("Received: 1, of which 1 can be used"):
         depth.to_metric(points=[(0, 0, 1)])
-    with raises("0 of 600 points"):
+    with raises("Received: 600, of which 0 can be used"):
         depth.to_metric(depth=np.zeros(shape))
     with raises("max_depth"):
         depth.to_metric(depth=np.ones(shape), max_depth=0)
