@@ -230,9 +230,7 @@ def test_a_missing_file(release, add_preset, server, cache):
     assert files_in(cache) == []
 
 
-def test_a_bundled_preset_is_named_where_none_can_be_fetched(
-    release, add_preset, server, tmp_path
-):
+def test_a_bundled_preset_is_named_where_none_can_be_fetched(release, add_preset, server, tmp_path):
     add_preset([], name="at_hand")
     bundled = tmp_path / "presets_for_test" / "at_hand" / "config.json"
     bundled.parent.mkdir()
