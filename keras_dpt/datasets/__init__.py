@@ -1,6 +1,6 @@
-"""Data sets, read from disk and checked; nothing here needs the network.
+"""Data sets, read from disk and checked; nothing here needs network access.
 
-A `Source` is a data set split, `Batches` makes training batches of one or several.
+A `Source` is a data set split, `Batches` makes training batches from one or several.
 """
 
 from keras_dpt.datasets.augmentation import PAPER_DEPTH, PAPER_SEGMENTATION, Augmentation

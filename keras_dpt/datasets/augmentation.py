@@ -1,4 +1,4 @@
-"""One window of a picture and of its target, changed together. NumPy and OpenCV only, no Keras."""
+"""Augment an image and its target together. NumPy and OpenCV only, no Keras."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,27 +17,27 @@ _PADDING = 127.5
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a training picture and its target are changed at random.
+    """Random changes of a training image and its target.
 
-    The picture is resized, a window of the size asked for is cut out, and the light is changed.
-    Where the window is larger than the picture, the rest is grey and not valid.
+    The image is resized, a window of the requested size is cropped, and colours are jittered. Where
+    the window is larger than the image, the rest is grey and not valid.
 
     Args:
         longer_side: length in pixels that the longer side is resized to, before `rescale`; `None`
-            for the size at which the picture just covers the window.
-        rescale: range of a random factor on top; beyond 1, the window shows less of the picture.
+            for the size at which the image just covers the window.
+        rescale: range of an additional random factor; above 1, the window shows less of the image.
         stretch: range of a random factor between width and height.
         flip: probability of mirroring left to right.
         gamma: range of the exponent that pixels, from 0 to 1, are raised to.
         brightness: range of a factor for all channels.
         color: range of a factor for each channel.
-        gray: probability of losing all colour.
-        blur: range of the deviation in pixels of a Gaussian blur.
+        gray: probability of converting to grey.
+        blur: range of the standard deviation of a Gaussian blur, in pixels.
         noise: range of the standard deviation of noise, in levels of 0 to 255.
         shapes: boxes and ellipsoids with exact edges in front of the scene; depth targets only.
 
     Source: Ranftl et al. 2021 (arXiv 2103.13413), section 4, for sizes, flip and rescaling. The
-        changes of light are common practice.
+        colour jitter is common practice.
     """
 
     longer_side: int | None = None
@@ -132,7 +132,7 @@ def centered(
     fill: float = 0,
     kind: TargetKind | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The middle of a sample that just covers the window, without chance; for validation.
+    """The centre of a sample resized to just cover the window, not random; for validation.
 
     Args and returns: as of `Augmentation.__call__`.
     """

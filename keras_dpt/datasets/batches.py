@@ -24,45 +24,45 @@ _ORDER, _MIX, _CHANGE = range(3)
 class Batches(keras.utils.PyDataset):
     """Batches `(image, target, sample_weight)` for `fit`.
 
-    Samples are drawn from the sources in turn, in random order, so that each source gives the same
-    share of samples whatever its size; within a source each sample comes once before any comes
-    again. A batch depends on nothing but the arguments, the epoch and its index: a run that is
-    resumed with `initial_epoch` sees the same batches as one that was never cut off.
+    Samples are drawn from the sources in turn, in random order, so that each source contributes the
+    same number of samples whatever its size; within a source, each sample is used once before any
+    is repeated. A batch depends only on the arguments, the epoch and its index: a run resumed with
+    `initial_epoch` sees the same batches as an uninterrupted one.
 
     Args:
         sources: a `Source` or a list of them.
         size: `(height, width)` of the batches; the paper's are 384 x 384 for depth and 480 x 480
             for classes. `model.preprocessor.image_size` must be the same.
         batch_size: samples in a batch.
-        target: "inverse_depth": 1 / metres of metric sources, disparity as it is of others.
-            "depth": metres. "labels": class ids. Or that of another `TargetKind`.
-        augment: an `Augmentation`; `True` for the default of the target, see
-            `default_augmentation`; `False` for the middle of each picture.
-        shuffle: draw at random as said above; `None` does so if samples are augmented. Otherwise
-            every sample comes once, in order, and the last batch may be smaller.
-        seed: of everything random.
-        steps_per_epoch: batches in an epoch; by default as many as hold each sample once on
-            average (of sources of equal size).
-        initial_epoch: number of the first epoch; `epoch` may be set later, too. `fit` of this
-            package's models takes its own `initial_epoch` for it.
-        on_error: "raise", or "skip" to take the source's next sample in place of one that cannot
-            be used; `skipped` then tells which and why.
-        max_depth: metres; what is farther is not valid. For metric sources.
+        target: "inverse_depth": 1 / metres for metric sources, disparity unchanged for others.
+            "depth": metres. "labels": class ids. Or the `target` of another `TargetKind`.
+        augment: an `Augmentation`; `True` for the target's default, see `default_augmentation`;
+            `False` for the centre of each image.
+        shuffle: draw samples at random as described above; `None` does so if samples are augmented.
+            Otherwise every sample comes once, in order, and the last batch may be smaller.
+        seed: seed of all random choices.
+        steps_per_epoch: batches in an epoch; by default, as many as use each sample once on average
+            (for sources of equal size).
+        initial_epoch: number of the first epoch; `epoch` can also be set later. `fit` of this
+            package's models uses its own `initial_epoch`.
+        on_error: "raise", or "skip" to use the source's next sample in place of one that cannot be
+            used; `skipped` then lists which and why.
+        max_depth: metres; pixels farther away are not valid. For metric sources.
         shard: `(index, count)`: this process's part of every batch, where several train together.
-        threads: batches are made ahead of time by so many threads, 0 for none.
+        threads: number of threads that prepare batches ahead of time, 0 for none.
 
     Gives: image `(B, h, w, 3)` float32, 0 to 255; target `(B, h, w, 1)` float32 depth, 0 where not
         valid, or `(B, h, w)` int32 class ids, the first source's `ignore_index` where not valid;
         sample_weight `(B, h, w)` float32, 1 where valid, else 0.
     Raises:
-        DataError: arguments that do not go together; and from a batch: whatever a source raises,
+        DataError: arguments that do not fit together. When a batch is made: any error of a source,
             and a sample without any valid pixel, unless `on_error="skip"`; more than 16 of them in
-            a row in any case. On TensorFlow, `fit` wraps it in an error of its own.
+            a row in any case. On TensorFlow, `fit` wraps it in one of TensorFlow's errors.
     Warns: DataWarning: a sample was skipped.
     Source: Ranftl et al. 2020 (arXiv 1907.01341), section 5, for the equal shares.
 
-    Keras's own `workers` stay at 1, and `threads` work ahead instead: with more, Keras 3.15 begins
-    a training in the middle of the first epoch, so that no run equals another. For the same reason
+    Keras's own `workers` stay at 1, and `threads` prepare batches instead: with more workers, Keras
+    3.15 starts in the middle of the first epoch, so that no two runs are equal. For the same reason
     pass `shuffle=False` to a plain `keras.Model.fit`; this package's models do it.
     """
 
@@ -116,7 +116,7 @@ class Batches(keras.utils.PyDataset):
         return batch
 
     def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The batch of any epoch; safe to call from several threads at once."""
+        """A batch of any epoch; safe to call from several threads at once."""
         part, parts = self.shard
         share = self.batch_size // parts
         first = index * self.batch_size + part * share
@@ -140,8 +140,8 @@ class Batches(keras.utils.PyDataset):
     def to_tf_dataset(self):
         """The same batches as an endless `tf.data.Dataset`, epoch after epoch.
 
-        For code that wants one. Pass `steps_per_epoch=len(batches)` to `fit`. With a backend other
-        than TensorFlow, TensorFlow is told to leave GPUs alone.
+        For code that needs a `tf.data.Dataset`. Pass `steps_per_epoch=len(batches)` to `fit`. With
+        a backend other than TensorFlow, TensorFlow is told not to use GPUs.
         """
         import tensorflow as tf
 
@@ -259,13 +259,13 @@ class Batches(keras.utils.PyDataset):
 
 
 def default_augmentation(target: str, size: tuple[int, int]) -> Augmentation:
-    """What `Batches(augment=True)` does to a target at this size.
+    """The `Augmentation` of `Batches(augment=True)` for a target at this size.
 
     - "labels": as in the paper, the longer side 520 for a window of 480 and in proportion for
       other windows, rescaled by 0.5 to 2.
     - "inverse_depth": rescaled by 1 to 2 from the size that covers the window, so that no part of
       it is empty (`PAPER_DEPTH` leaves a part of it empty).
-    - "depth": never rescaled: a picture enlarged looks nearer than the metres say.
+    - "depth": never rescaled: an enlarged image looks nearer than its depth in metres.
     """
     return Augmentation(**target_named(target).augmentation(size))
 

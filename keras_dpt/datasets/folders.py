@@ -1,4 +1,4 @@
-"""Sources of files: a folder of images beside a folder of targets, or two lists."""
+"""Sources from files: a folder of images and a folder of targets, or two lists."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -26,25 +26,27 @@ def folder(
 ) -> Source:
     """Your own data: a folder of images and a folder of targets of the same names.
 
-    `images/a/7.jpg` belongs to `targets/a/7.png`: equal but for the suffix, subfolders included.
+    `images/a/7.jpg` belongs to `targets/a/7.png`: the same name apart from the suffix, subfolders
+    included.
 
     Args:
-        images: folder of pictures (`keras_dpt.images.reading.IMAGE_SUFFIXES`).
+        images: folder of images (`keras_dpt.images.reading.IMAGE_SUFFIXES`).
         targets: folder of `.png` (8 or 16 bit grey), `.npy`, `.pfm` or `.tif` files of depth, or
             of `.png` or `.npy` files of class ids, at the images' sizes.
         kind: "metric_depth", "relative_inverse_depth" or "labels".
-        unit: of metric depth, "m", "mm", or metres per stored number; needed for it. Of relative
-            inverse depth, a factor at most. Depth is unknown where 0, negative or not finite.
+        unit: for metric depth, "m", "mm", or metres per stored number; required. For relative
+            inverse depth, an optional factor. Depth is unknown where it is 0, negative or not
+            finite.
         class_names: for labels, one name per id.
         ignore_index: for labels, the id of pixels without a class.
         sparse: whether only single points are known.
-        allow_unpaired: use the complete pairs and leave the other files out without an error.
-        name: for messages; the images' folder if left out.
+        allow_unpaired: use complete pairs only and ignore other files, without an error.
+        name: for messages; by default, the images' folder.
 
     Returns: `Source`, ordered by name.
     Raises:
         DataError: a folder that does not exist or is empty, an image without a target or the
-            other way round (named), two files for one name, a unit that is missing or unknown.
+            reverse (the message names them), two files for one name, or a missing or unknown unit.
 
     Example:
 

@@ -1,6 +1,6 @@
-"""What targets are: depth, inverse depth, labels. A further kind is a class in a file of its own.
+"""Kinds of targets: depth, inverse depth, labels. Another kind is a class in its own file.
 
-A `Source` holds targets of a kind, `Batches` make targets of one, sometimes out of another.
+A `Source` holds targets of one kind; `Batches` yields one, sometimes converted from another.
 """
 
 import numpy as np
@@ -25,14 +25,14 @@ KINDS = {}
 
 
 class TargetKind:
-    """A kind of target; this one knows nothing but arrays. A subclass that has a `kind` registers.
+    """A kind of target, of plain arrays here. A subclass that has a `kind` registers itself.
 
     Attributes:
         kind: its name in `Source(kind=...)`.
         target: its name in `Batches(target=...)`.
         channels: numbers per pixel; `None` for arrays `(H, W)` without an axis for them.
         dtype: of batches.
-        unknown: value where the target is not known.
+        unknown: value of pixels whose target is unknown.
         has_classes: whether a source of it needs `class_names`.
         is_metric: whether it is in metres, so that it has a unit and may be cut off at a distance.
         suffixes: of its files.

@@ -22,8 +22,8 @@ _SCENE_FILES = (
 def middlebury(folder: str | os.PathLike, split: str | None = "val") -> Source:
     """Middlebury's stereo pairs: left views with their true disparity.
 
-    Disparity is inverse depth up to scale *and* shift, because views were cropped and shrunk. It
-    is given in the unit of the files, which differs between releases.
+    Disparity is inverse depth up to scale *and* shift, because views were cropped and shrunk. It is
+    in the unit of the files, which differs between releases.
 
     Args:
         folder: with `split`, `SPLIT/rgb/NAME.jpg` and `SPLIT/disp/NAME.png`, 16 bit, disparity

@@ -1,4 +1,4 @@
-"""Data sets by name, as command lines have them: `nyuv2:FOLDER`."""
+"""Data sets by name, as on the command line: `nyuv2:FOLDER`."""
 
 from keras_dpt.datasets.kinds import KINDS
 
@@ -13,14 +13,14 @@ from keras_dpt.errors import DataError
 
 
 def named(text: str, split: str) -> Source:
-    """The split of a data set that a text names.
+    """Open a split of a data set by its name and folder.
 
     Args:
         text: `NAME:FOLDER`, the name one of `nyuv2`, `kitti`, `middlebury`, `depth_misc`, `ade20k`,
             `pascal_context`, `camvid` and whatever else is registered, and the folder as that
             function of `keras_dpt.datasets` expects it.
         split: "train" or "val", or any other that the function takes. ADE20K's "training" and
-            "validation" go by these names, too.
+            "validation" have these names, too.
 
     Raises: DataError: no folder, no such name, or whatever the function raises.
     """

@@ -63,7 +63,7 @@ def nyuv2(folder: str | os.PathLike, split: str, target: str = "depth") -> Sourc
 
 @register_reader(kinds=["metric_depth"], splits=["val"])
 def depth_misc(folder: str | os.PathLike, split: str = "val") -> Source:
-    """Depth of mixed origin, to see how a model does outside its own data set.
+    """Depth from several sources, to see how a model performs outside its own data set.
 
     Expects `SPLIT/rgb/NAME.jpg` and `SPLIT/depth/NAME.png` in 16-bit millimetres, 0 if unknown.
     The origin of a sample is its id up to the last underscore.

@@ -1,7 +1,7 @@
-"""Boxes and ellipsoids of exact depth, put in front of training pictures. NumPy and OpenCV only.
+"""Boxes and ellipsoids of exact depth in front of training images. NumPy and OpenCV only.
 
-A depth camera's truth is blurred and torn at the edges of things; a surface that is computed ends
-where its pixels end. Its texture is cut out of the picture itself.
+The depth of a depth camera is blurred and torn at the edges of objects; a computed surface ends
+exactly where its pixels end. Its texture is cropped from the image itself.
 """
 
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ _FOCAL = (0.8, 1.4)
 
 @dataclass(frozen=True)
 class Shapes:
-    """How many shapes stand in front of a training picture, how large and how near.
+    """Shapes in front of training images: how many, how large and how near.
 
     A shape is a box, a flat board or an ellipsoid, turned at random and seen through a pinhole
-    camera, so that its depth is exact at each pixel. It hides what is behind it and is hidden by
-    what is nearer. A crop of the picture is its texture, lit from a random side.
+    camera, so its depth is exact at each pixel. It hides what is behind it and is hidden by what is
+    nearer. Its texture is a crop of the image, lit from a random side.
 
     Args:
-        share: part of the pictures that shapes are put into, 0 to 1.
-        count: the lowest and highest number of them in one picture.
-        size: range of the diameter, in units of the picture's shorter side.
+        share: share of the images that get shapes, 0 to 1.
+        count: lowest and highest number of shapes in an image.
+        size: range of the diameter, in units of the image's shorter side.
         nearer: range of how far in front of the scene behind it a shape stands, in units of the
             scene's own range of inverse depth, from its 5th to its 95th percentile.
 
-    Raises: DataError: (a ValueError) a range that does not rise, or numbers below 0.
-    Source: the idea of learning edges from computed truth is that of Yang et al. 2024 (Depth
+    Raises: DataError: (a ValueError) a range whose end is below its start, or numbers below 0.
+    Source: the idea of learning edges from computed depth is that of Yang et al. 2024 (Depth
         Anything V2, arXiv 2406.09414), section 3; the shapes are this package's.
     """
 

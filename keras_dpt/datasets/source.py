@@ -14,12 +14,12 @@ from keras_dpt.models.targets import LabelsSeen
 
 
 class Sample(NamedTuple):
-    """One image and what is known about its pixels.
+    """One image and its target.
 
     Attributes:
         image: `(H, W, 3)` uint8 RGB.
         target: `(H, W)` float32 depth or disparity, 0 where unknown; or integer class ids,
-            `ignore_index` where unknown; or what another `TargetKind` has.
+            `ignore_index` where unknown; or as another `TargetKind` defines.
         valid: `(H, W)` bool, true where the target is known.
     """
 
@@ -31,28 +31,29 @@ class Sample(NamedTuple):
 class Source:
     """A data set split: `len(source)` samples, read from disk and checked at `source[i]`.
 
-    Any data set becomes one by a function that reads a pair; `keras_dpt.datasets.folder` does so
-    for files. A source may be read by several threads at once.
+    A function that reads one pair makes a source of any data set; `keras_dpt.datasets.folder` does
+    it for files. Several threads may read a source at once.
 
     Args:
         name: for messages and reports, such as "nyuv2/train".
         ids: name of each sample, unique within the source.
         read: function of an index that returns `(image, target)`: `(H, W, 3)` uint8 RGB and, at
             the same size, `(H, W)` real numbers. Depth is unknown where it is not finite or not
-            above 0; a class where the id is `ignore_index`.
+            above 0; classes are unknown where the id is `ignore_index`.
         kind: what the target is. "metric_depth": metres. "relative_inverse_depth": disparity up
             to scale and shift, larger is nearer. "labels": class ids. Or a kind of your own, see
             `keras_dpt.datasets.TargetKind`.
         class_names: for labels, one name per class.
         ignore_index: for labels, the id of pixels without a class.
-        sparse: whether only single points are known, as from a laser scanner; resizing then
-            keeps the points instead of taking the nearest pixel, which seldom is one.
+        sparse: whether only single points are known, as from a laser scanner; resizing then keeps
+            the points, which nearest-neighbour resizing would mostly drop.
 
     Raises:
-        DataError: no samples, an unknown kind, names that are missing or do not belong to it.
-            And from `source[i]`: a file that cannot be read, sizes that differ, ids that are no
-            class; the message names source, sample and file. `IndexError` beyond the end.
-    Warns: DataWarning: metres that look like millimetres or the like, once per source.
+        DataError: no samples, an unknown kind, or class names that are missing or do not fit it.
+            From `source[i]`: a file that cannot be read, sizes that differ, or ids that are not
+            classes; the message names source, sample and file. `IndexError` beyond the end.
+    Warns: DataWarning: depths in metres that look like millimetres or another unit, once per
+        source.
     """
 
     def __init__(
@@ -114,7 +115,8 @@ class Source:
     def changed(self, change: Callable[[np.ndarray, np.ndarray], tuple]) -> "Source":
         """The same samples, each image and target replaced by `change(image, target)`.
 
-        `change` gets arrays of equal size as they were read, and returns two of equal size.
+        `change` receives the arrays as they were read, of equal size, and returns two of equal
+        size.
         """
         read, channels = self._read, self._kind.channels
         return self._like(lambda i: change(*_of_equal_size(*read(i), channels)), self.ids)
@@ -136,11 +138,11 @@ class Source:
 
 
 def check(source: Source) -> dict[str, str]:
-    """Read every sample of a source and list what is wrong, before training depends on it.
+    """Read every sample of a source before training, and list what is wrong.
 
-    Returns: message by id of the samples that cannot be used; empty if all is well. A sample
-        without any valid pixel is among them.
-    Warns: DataWarning: labels hold nothing but 0 and 255, or a class never occurs.
+    Returns: dict of messages by id, for samples that cannot be used (including those without any
+        valid pixel); empty if all are fine.
+    Warns: DataWarning: labels are only 0 and 255, or a class never occurs.
     """
     problems = {}
     seen = source.class_names and LabelsSeen(source.class_names, source.ignore_index)

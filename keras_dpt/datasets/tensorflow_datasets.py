@@ -26,8 +26,8 @@ def tfds(
 ) -> Source:
     """A data set of tensorflow-datasets, such as `tfds("nyu_depth_v2", "train")`.
 
-    Nothing is downloaded: the data must be prepared, in a format of random access. TensorFlow
-    itself is not imported to read them. Once, with network:
+    Nothing is downloaded: the data must be prepared before, in a random-access format. TensorFlow
+    itself is not imported to read them. Run once, with network access:
 
     ```sh
     tfds build nyu_depth_v2 --file_format=array_record
@@ -41,7 +41,7 @@ def tfds(
         image, target: names of the two features.
         unit: for depth, "m", "mm", or metres per stored number.
         class_names, ignore_index, sparse: see `Source`.
-        data_dir: for a name, where the data are; else tensorflow-datasets' own folder.
+        data_dir: for a name, the folder of the data; by default, that of tensorflow-datasets.
 
     Returns: `Source` whose ids are the positions within the split.
     Raises:

@@ -1,1 +1,1 @@
-"""From whatever `from_preset` takes to a local preset directory."""
+"""Turn whatever `from_preset` takes into a local preset directory."""

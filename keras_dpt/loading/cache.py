@@ -6,7 +6,7 @@ The cache is $KERAS_DPT_CACHE, else `~/.cache/keras_dpt`:
     downloads/<file>           official files on their way; one put here by hand is used
     locks/                     one process at a time converts a preset
 
-What comes from the Hugging Face hub stays in the hub's own cache besides.
+Files from the Hugging Face hub also stay in the hub's own cache.
 """
 
 import gc
@@ -36,7 +36,7 @@ DEPTH_ANYTHING = "kaggle://keras/depth-anything/"
 
 
 def preset_directory(preset, progress=True):
-    """A keras-hub preset for anything that `from_preset` takes.
+    """The keras-hub preset for anything that `from_preset` takes.
 
     Args:
         preset: a preset's name; a `.pt` or `.safetensors` file; a Hugging Face directory or
@@ -44,11 +44,11 @@ def preset_directory(preset, progress=True):
             keras-hub preset.
         progress: show progress bars.
 
-    Returns: `str`: a local directory; a keras-hub preset is returned as it came.
+    Returns: `str`: a local directory; keras-hub presets are returned unchanged.
     Raises:
         ValueError: there is no preset of this name.
-        WeightsError: the weights can't be had or converted, or KERAS_DPT_OFFLINE forbids to ask an
-            address.
+        WeightsError: the weights can't be downloaded or converted, or KERAS_DPT_OFFLINE forbids the
+            download.
     """
     preset = os.fspath(preset)
     if preset in presets.preset_names():

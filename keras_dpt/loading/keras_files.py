@@ -1,4 +1,4 @@
-"""`.keras` and `.weights.h5` files: looked at before anything of them is built or allocated."""
+"""`.keras` and `.weights.h5` files: checked before anything is built or allocated from them."""
 
 import math
 import zipfile
@@ -15,7 +15,7 @@ _SPARE = 1_000_000  # numbers; random states, counters and whatever else Keras k
 
 
 def is_keras_file(path) -> bool:
-    """Whether a path is that of a model as `keras.Model.save` writes it."""
+    """Whether a path is that of a model file as `keras.Model.save` writes it."""
     return Path(path).suffix == ".keras"
 
 
@@ -24,7 +24,7 @@ def load_keras_file(path, cls):
 
     No code of the file is run: Keras builds registered classes only, and no lambdas.
 
-    Args: cls: class that it must be of.
+    Args: cls: the class that the model must have.
     Raises: WeightsError: it is missing, damaged, unsafe, of another class, or not finite.
     """
     import keras
@@ -46,7 +46,7 @@ def load_keras_file(path, cls):
 def check_weights_file(path, variables):
     """Raise a WeightsError for a `.weights.h5` file that holds far more than these variables.
 
-    Its numbers would be read before they are compared with anything.
+    Keras would read all of its numbers before it compares their shapes.
     """
     path = Path(path)
     if path.suffix == ".h5" and path.is_file():

@@ -1,4 +1,4 @@
-"""A keras-hub preset directory, before it is loaded: whole, and of numbers that make sense."""
+"""Check a keras-hub preset directory before it is loaded: complete, with plausible numbers."""
 
 import math
 from pathlib import Path
@@ -95,7 +95,7 @@ def check_descriptions(folder):
 def check_weights(folder):
     """Raise a WeightsError unless a local preset directory has all weights that it describes.
 
-    keras-hub would build a head with random weights where a head's file is missing.
+    keras-hub would build a head with random weights if its file is missing.
     """
     folder = Path(folder)
     config = folder / "config.json"

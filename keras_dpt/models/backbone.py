@@ -20,8 +20,8 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
 
     Args:
         image_encoder: an `Encoder`, such as `ViTEncoder` or `ViTHybridEncoder`; or a
-            `keras_hub.models.Backbone` for images, or the handle of its preset, of which a
-            `KerasHubEncoder` is made.
+            `keras_hub.models.Backbone` for images, or the handle of its preset, which is wrapped in
+            a `KerasHubEncoder`.
         readout, reassemble_channels, fusion_channels, use_batch_norm, fusion_bias,
             fusion_projection, fusion_size, rectified_shortcut: see `DPTDecoder`.
         image_shape: `(height, width, 3)`; `None` for a variable side.
@@ -30,8 +30,8 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
     Inputs: `(B, H, W, 3)` float, normalised as the weights expect; sides multiples of
         `image_encoder.required_multiple`.
     Returns: dict of `P1` ... `P4`, the results of the four fusion blocks; `Pn` is
-        `(B, H / 2**n, W / 2**n, fusion_channels)` for encoders of stride 16, and for others as
-        many times larger as their stride is smaller.
+        `(B, H / 2**n, W / 2**n, fusion_channels)` for encoders of stride 16; for smaller strides it
+        is larger in proportion.
     Raises: ValueError: an unknown `readout`, or arguments that do not fit the encoder.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), section 3; `Pn` is isl-org/DPT's `path_n`.
 
@@ -99,11 +99,11 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
 
     @property
     def size_multiple(self):
-        """What sides of images are rounded to, see `Encoder.size_multiple`."""
+        """Image sides are rounded to multiples of this; see `Encoder.size_multiple`."""
         return self.image_encoder.size_multiple
 
     def load_weights(self, filepath, *args, **kwargs):
-        """As in Keras; refuses weights that are NaN or infinite, and a preset without its head."""
+        """As in Keras, but rejects NaN, infinity, and a preset whose head is missing."""
         check_whole(self, filepath)
         super().load_weights(filepath, *args, **kwargs)
 
@@ -112,10 +112,10 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
         return self.image_encoder.default_lora_layer_names()
 
     def enable_lora(self, rank, target_layer_names=None):
-        """Freeze the backbone but for low-rank adapters of rank `rank` in some dense layers.
+        """Freeze the backbone and train low-rank adapters in some of its dense layers.
 
         Args:
-            rank: of the adapters.
+            rank: rank of the adapters.
             target_layer_names: names of the layers; by default `default_lora_layer_names()`.
 
         Raises: ValueError: the backbone has no layer of these names; nothing is frozen then.
@@ -132,12 +132,12 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
         super().enable_lora(rank, names)
 
     def enable_gradient_checkpointing(self, enabled=True):
-        """Train in less memory and more time: transformer blocks keep their inputs alone.
+        """Train in less memory and more time: transformer blocks keep only their inputs.
 
-        What is inside a block is computed again when its gradient is. Losses and gradients stay the
-        same, and nothing of it is saved. Call it before the first `fit`, or `compile` again.
+        The rest of a block is computed again for its gradient. Losses and gradients are the same,
+        and the setting is not saved. Call it before the first `fit`, or `compile` again.
 
-        Args: enabled: `False` undoes it.
+        Args: enabled: `False` turns it off.
         Raises: TrainingError: (a ValueError) the encoder has no transformer blocks, or the backend
             does not train.
         """

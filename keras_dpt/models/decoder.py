@@ -139,10 +139,10 @@ def resolve(taps, readout, reassemble_channels, fusion_channels):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class DPTDecoder(keras.Model):
-    """The decoder alone, for features that you already have.
+    """The decoder on its own, for features that you already have.
 
     Args:
-        taps: four `Tap`s, finest first: what the features are.
+        taps: four `Tap`s that describe the features, finest first.
         readout: what happens to the class token: "project", "add" or "ignore"; `None`: "project"
             if there are prefix tokens, else "ignore".
         reassemble_channels: widths of the four maps before fusion, finest first. Maps that are not
@@ -152,9 +152,10 @@ class DPTDecoder(keras.Model):
         use_batch_norm: batch normalisation in the residual units of fusion (segmentation).
         fusion_bias, fusion_projection, rectified_shortcut: `use_bias`, `use_projection` and
             `rectified_shortcut` of `FeatureFusion`, with their sources.
-        fusion_size: "next_level": each fusion's result takes the size of the next level's map, as
-            in Depth Anything and, for sides that are multiples of 32, in the original. "double":
-            it doubles, and the next level's map is stretched to it, as in DINOv2's depth heads.
+        fusion_size: "next_level": each fusion's result is resized to the next level's map, as in
+            Depth Anything and, for sides that are multiples of 32, in the original. "double": its
+            sides are doubled, and the next level's map is resized to it, as in DINOv2's depth
+            heads.
         dtype: dtype or dtype policy of all layers.
 
     Inputs: dict of `stage1` ... `stage4`, `(B, h, w, C)` float, and, for taps with prefix tokens,

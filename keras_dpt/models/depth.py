@@ -48,24 +48,24 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
 
     Args:
         backbone: a `DPTBackbone`.
-        preprocessor: a `DPTDepthPreprocessor`; `None` if images come ready for the network.
+        preprocessor: a `DPTDepthPreprocessor`; `None` if images are already resized and normalised.
         head_channels: widths inside the `DepthHead`.
         kind: what the output means. "relative_inverse_depth": inverse depth up to an unknown scale
-            and shift, unitless, larger is nearer. "metric_depth": metres. Left out, it is the
-            output layer's, and relative without one.
+            and shift, unitless, larger is nearer. "metric_depth": metres. If omitted, the output
+            layer's kind, or relative without one.
         scale, shift: short for `output_layer=InverseAffine(scale, shift)`:
             `depth = 1 / (scale * x + shift)` of the head's output x.
         output_layer: for metric depth: `InverseAffine`, `ScaledSigmoid` or `Clamped` (or another
-            `DepthOutput`), which makes metres of the head's output.
-        max_depth: short for `output_layer=ScaledSigmoid(max_depth)`, in metres. For a preset whose
-            output layer has another `max_depth`, it replaces that one, with a warning: its weights
-            give wrong metres until they are fine-tuned.
+            `DepthOutput`), which converts the head's output to metres.
+        max_depth: short for `output_layer=ScaledSigmoid(max_depth)`, in metres. If a preset has
+            another `max_depth`, it is replaced, with a warning: the weights predict wrong metres
+            until they are fine-tuned.
         head_align_corners, head_projection_channels: `align_corners` and `projection_channels` of
             the `DepthHead`, with their sources.
-        head_size: "input": the head brings its map to the image's size. "double": it doubles the
-            map, and the output layer's result is brought to the image's size, as in DINOv2's depth
-            heads (bilinear, corners not aligned).
-        output_resize: how a prediction is brought to the photo's size: "bicubic" (then clipped to
+        head_size: "input": the head resizes its map to the image's size. "double": it doubles the
+            map's sides, and the output layer's result is resized to the image's size, as in
+            DINOv2's depth heads (bilinear, corners not aligned).
+        output_resize: how a prediction is resized to the photo's size: "bicubic" (then clipped to
             the network's range), "bilinear", or "bilinear_aligned" (corners aligned), as in the
             scripts of DPT, Depth Anything V1 and V2.
 
@@ -73,7 +73,7 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         `required_multiple`; any size on the same model.
     Returns: `(B, H, W, 1)` float32 of the given `kind`. `predict_image` and `predict_images` take
         photos instead and return `DepthMap`s of the photos' sizes.
-    Raises: ValueError: an unknown `kind`, or an output layer that does not go with it.
+    Raises: ValueError: an unknown `kind`, or an output layer that does not fit it.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), sections 3 and 4.1.
 
     Example:
@@ -160,7 +160,7 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
 
     @property
     def learns(self):
-        """Which target of `keras_dpt.datasets.Batches` the model is trained with."""
+        """The `target` of `keras_dpt.datasets.Batches` that the model is trained on."""
         return "depth" if self.kind == "metric_depth" else "inverse_depth"
 
     def targets_seen(self):
@@ -190,16 +190,16 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
             loss: "auto" is `ScaleShiftInvariantLoss` on inverse depth for relative models and
                 `ScaleInvariantLogLoss` on metres for metric ones.
             metrics: "auto" is `AbsRel` and `Delta1`, after alignment for relative models.
-            learning_rate: of the automatic optimizer. By default the encoder's
-                `fine_tuning_rate`, 1e-5 (5e-6 for DINOv2), as "encoder" and ten times that as
-                "decoder", for pretrained encoders; the decoder's is the head's, too, and that of
-                LoRA adapters unless "adapters" has one. For an encoder that starts from random
-                weights, use one number, or `keras.optimizers.schedules.LearningRateSchedule`, for
-                all. Or rules by path, as `keras_dpt.training.optimizer_with_rates` takes them.
-                `model.optimizer.learning_rate` is the decoder's; setting it scales all rates.
+            learning_rate: of the automatic optimizer. By default, for pretrained encoders, the
+                encoder's `fine_tuning_rate` (1e-5, 5e-6 for DINOv2) as "encoder" and ten times that
+                as "decoder", which also holds for the head and, without a rate for "adapters", for
+                LoRA adapters. For an encoder that starts from random weights, pass one number or a
+                `keras.optimizers.schedules.LearningRateSchedule` for all weights. Rules by path
+                work as in `keras_dpt.training.optimizer_with_rates`.
+                `model.optimizer.learning_rate` is the decoder's rate; setting it scales all rates.
             **kwargs: as in `keras.Model.compile`.
 
-        Raises: TrainingError: (a ValueError) a weight that no rule has a rate for.
+        Raises: TrainingError: (a ValueError) no rule gives a rate for a weight.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
             rates = learning_rate
@@ -225,18 +225,19 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         """Estimate the depth of photos of any sizes.
 
         Args:
-            images: list of what `predict_image` takes.
-            batch_size: the most images that go through the network at once.
-            sliding_window: look at windows of this side, in pixels of the photo, besides the whole:
-                finds details that shrinking a large photo would lose, and needs no more memory
-                than a few windows. The whole decides what is near and far: each window is brought
-                onto it by least squares in inverse depth, and windows fade into each other.
+            images: list of images, each as for `predict_image`.
+            batch_size: the largest number of images in a batch.
+            sliding_window: side of overlapping windows, in pixels of the photo, that are predicted
+                in addition to the whole photo. They add detail that shrinking a large photo would
+                lose, and need memory for a few windows only. The whole photo decides what is near
+                and far: each window is aligned to it by least squares in inverse depth, and windows
+                are blended where they overlap.
 
         Returns:
             List of `DepthMap`s of the photos' sizes, in the order of `images`.
 
         Raises:
-            keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
+            keras_dpt.ImageError: an image cannot be read. Nothing is predicted then.
         """
         check_side(sliding_window, self.backbone.size_multiple)
         if sliding_window is None:
@@ -262,10 +263,10 @@ class DPTDepth(DPTTask, keras_hub.models.DepthEstimator):
         return DepthMap(self.output_layer.from_inverse_depth(values), self.kind)
 
     def postprocess(self, output, size):
-        """Make a `DepthMap` of `size` `(height, width)` from one output of the network `(h, w, 1)`.
+        """Make a `DepthMap` of `size` `(height, width)` from the network's output `(h, w, 1)`.
 
         Bicubic resizing, as in the original's scripts, overshoots at edges, so the result is
-        clipped: nothing nearer or farther than the network said may appear.
+        clipped to the range of the network's output.
         """
         output = output[..., 0]
         values = np.clip(resize(output, size, self.output_resize), output.min(), output.max())

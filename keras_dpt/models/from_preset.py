@@ -1,4 +1,4 @@
-"""`from_preset` for everything that users load by name, by file or by hub handle; saving whole."""
+"""`from_preset` by name, by file or by hub handle; and saving all or nothing."""
 
 import logging
 from contextlib import contextmanager
@@ -38,16 +38,17 @@ class FromPreset:
 
     @classmethod
     def from_preset(cls, preset, load_weights=True, **kwargs):
-        """Load a model, or the part of it that this class is, with everything that belongs to it.
+        """Load a model, or the part of one that this class is.
 
         Args:
             preset: one of
-                - a name from `keras_dpt.list_presets()`. Its official weights are fetched and
-                  converted once, then found in the cache (see `keras_dpt.weights`);
-                - a `.pt` or `.safetensors` file of the original authors or of Hugging Face;
-                - a Hugging Face directory of model type "dpt", or `hf://user/repository` of one;
+                - a name from `keras_dpt.list_presets()`. Its official weights are downloaded and
+                  converted once, then read from the cache;
+                - a `.pt` or `.safetensors` file from the original authors or from Hugging Face;
+                - a Hugging Face directory of a DPT or Depth Anything, as `save_pretrained` writes
+                  it, or `hf://user/repository` of one;
                 - a keras-hub preset: directory, `hf://...` or `kaggle://...`;
-                - a `.keras` file, as `save` writes it. It is loaded as it is: no other argument.
+                - a `.keras` file, as `save` writes it; no other argument can be given with it.
             load_weights: `False` builds the named architecture with fresh weights, without network.
             **kwargs: override constructor arguments; `dtype` sets the dtype policy of all layers.
 
@@ -55,10 +56,10 @@ class FromPreset:
             An instance of the class.
 
         Raises:
-            TypeError: no such constructor argument; the message says which may have been meant.
+            TypeError: an unknown constructor argument; the message suggests the nearest one.
             ValueError: there is no such preset.
-            keras_dpt.WeightsError: the weights cannot be had, or do not fit; the message says which
-                file to put where.
+            keras_dpt.WeightsError: the weights cannot be downloaded, or do not fit; the message
+                says which file to put where.
         """
         check_arguments_of_preset(cls, kwargs)
         if not load_weights and preset in presets.preset_names():
@@ -78,7 +79,7 @@ class FromPreset:
 
     def load_weights(self, filepath, *args, **kwargs):
         """As in Keras; raises a WeightsError for a file that is damaged, does not fit, or holds
-        NaN or infinity. Some of the weights may then be the file's."""
+        NaN or infinity. Some of the weights may have been loaded by then."""
         self.check_weights_file(filepath)
         with explained(filepath, WeightsError, "cannot be loaded"):
             super().load_weights(filepath, *args, **kwargs)
@@ -91,13 +92,13 @@ class FromPreset:
         check_weights_file(filepath, self.variables)
 
     def save_to_preset(self, preset_dir, max_shard_size=10):
-        """Save to a preset directory, which `from_preset` loads.
+        """Save to a preset directory that `from_preset` loads.
 
-        It is whole or refused, whatever ends the process: no mixture of two models.
+        It is complete or `from_preset` rejects it: never a mixture of two models.
 
         Args:
-            preset_dir: folder; made if missing. Files of other names in it stay.
-            max_shard_size: GB; larger weights are divided into several files. `None` for one file.
+            preset_dir: folder; created if missing. Other files in it are kept.
+            max_shard_size: GB; larger weights are split into several files. `None` writes one file.
         """
         with folder_renewed(Path(preset_dir), "config.json") as folder:
             super().save_to_preset(str(folder), max_shard_size=max_shard_size)
@@ -110,16 +111,17 @@ class TaskFromPreset(FromPreset):
     def from_preset(cls, preset, load_weights=True, image_size=None, **kwargs):
         """Load a model; see `keras_dpt.DPTBackbone.from_preset` for what `preset` can be.
 
-        A subclass loads what its parents can: head, kind and names are the preset's unless
-        given. Its constructor may add arguments; it has to pass on the others.
+        A subclass loads what its parents can: head, kind and class names come from the preset
+        unless given. Its constructor may add arguments and must pass on the others.
 
         Args:
-            preset: name, file, directory or handle. If it is of another task, its backbone is
-                used, and the head is untrained.
+            preset: name, file, directory or handle. If it was made for another task, its backbone
+                is used and the head is untrained.
             load_weights: `False` builds the named architecture with fresh weights, without network.
-            image_size: `(height, width)` that the preprocessor aims at, in place of the preset's.
+            image_size: `(height, width)` that the preprocessor resizes images to, in place of the
+                preset's size.
             **kwargs: override constructor arguments; `dtype` sets the dtype policy of all layers.
-                `image_shape=(height, width, 3)` makes a network for this one size, and the
+                `image_shape=(height, width, 3)` builds the network for this size only, and the
                 preprocessor resizes all images to it.
 
         Returns: an instance of the class.

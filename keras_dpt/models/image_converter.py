@@ -19,29 +19,28 @@ SIZE_RULES = ("minimal", "lower_bound", "upper_bound")
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class DPTImageConverter(keras_hub.layers.ImageConverter):
-    """Resize images to sides that the network takes and normalise them.
+    """Resize images to a size that the network takes, and normalise them.
 
     The same NumPy code runs eagerly and inside `tf.data`, so both give the same numbers.
 
     Args:
-        image_size: `(height, width)` to aim at, or one number for both; `None` leaves the size
-            alone.
-        keep_aspect_ratio: scale both sides by one of the two factors that would reach `image_size`,
-            see `size_rule`; else each side by its own.
+        image_size: `(height, width)` to aim for, or one number for both; `None` keeps the size.
+        keep_aspect_ratio: scale both sides by the same factor, one of the two that reach
+            `image_size` (see `size_rule`); otherwise scale each side by its own.
         multiple_of: sides are rounded to the nearest multiple of this.
         resize: "bicubic" (OpenCV's, a = -0.75, no antialiasing, as the original's scripts), or
             "bicubic_antialias" or "bilinear_antialias" (Pillow's on 8-bit pixels, as
             transformers' processor).
-        size_rule: which factor. "minimal": the one that is closer to 1. "lower_bound": the larger
-            one, and sides that rounding leaves below `image_size` are rounded up, so that both
-            reach it, as in Depth Anything. "upper_bound": the smaller one, and sides above it are
-            rounded down, as in MiDaS.
-        pad: enlarge images to multiples by zeros around them, after normalisation, rather than by
-            resizing, as DINOv2's depth heads do; only without `image_size`.
+        size_rule: which of the two factors. "minimal": the one closer to 1. "lower_bound": the
+            larger one, and sides that would be rounded below `image_size` are rounded up, so that
+            both reach it, as in Depth Anything. "upper_bound": the smaller one, and sides that
+            would be above `image_size` are rounded down, as in MiDaS.
+        pad: pad images with zeros to multiples, after normalisation, instead of resizing them, as
+            DINOv2's depth heads do; only without `image_size`.
         mean, std: pixels, divided by 255, become `(x - mean) / std`. Numbers, or one per channel.
 
     Inputs: `(H, W, 3)` or `(B, H, W, 3)`, 0 to 255, integer or float;
-        `keras_dpt.images.pixels.pixel_values` is the rule.
+        see `keras_dpt.images.pixels.pixel_values` for the rules.
     Returns: float32 of the same rank.
     Raises: ImageError: (a ValueError) other shapes, or values such as floats from 0 to 1.
     Source: isl-org/DPT `dpt/transforms.py`, `Resize` and `NormalizeImage`; facebookresearch/dinov2
@@ -94,7 +93,7 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
 
     @property
     def multiple_of(self):
-        """What sides are rounded to multiples of; can be set."""
+        """Sides are rounded to multiples of this. Can be set."""
         return self._multiple_of
 
     @multiple_of.setter
@@ -106,7 +105,7 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
 
     @property
     def mean(self):
-        """What is subtracted from pixels of 0 to 1; can be set."""
+        """Subtracted from pixels scaled to 0 to 1. Can be set."""
         return self._mean
 
     @mean.setter
@@ -116,7 +115,7 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
 
     @property
     def std(self):
-        """What pixels are divided by after that; can be set."""
+        """Divides pixels after the mean is subtracted. Can be set."""
         return self._std
 
     @std.setter
@@ -126,7 +125,7 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
 
     @property
     def image_size(self):
-        """The `(height, width)` to aim at, or `None`; can be set."""
+        """The `(height, width)` to aim for, or `None`. Can be set."""
         return super().image_size
 
     @image_size.setter
@@ -136,7 +135,7 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
     def target_size(self, height, width, scale=1.0):
         """The `(height, width)` that an image of `height` x `width` pixels is resized to.
 
-        `scale` enlarges that before it is rounded to multiples.
+        `scale` multiplies it before it is rounded to multiples.
         """
         if self.pad:
             sides = (max(1, round(scale * side)) for side in (height, width))

@@ -1,4 +1,4 @@
-"""From photos of any sizes to predictions of their sizes."""
+"""Predictions for photos of any sizes, at those sizes."""
 
 import dataclasses
 import os
@@ -22,18 +22,18 @@ _locks_are_made = threading.Lock()
 
 
 class PredictImages:
-    """Mixin of a task: photos in, what its `postprocess(output, size)` makes of outputs back."""
+    """Mixin of a task: takes photos, returns the results of its `postprocess(output, size)`."""
 
     def predict_image(self, image, **options):
         """Predict for one photo.
 
         Args:
             image: path, PIL image, or array `(H, W)`, `(H, W, 3)` or `(H, W, 4)`, 8 or 16 bit or
-                float from 0 to 255; `keras_dpt.images.pixels.pixel_values` is the rule.
-            **options: what `predict_images` takes beside images.
+                float from 0 to 255; see `keras_dpt.images.pixels.pixel_values` for the rules.
+            **options: further arguments of `predict_images`.
 
         Returns:
-            What `predict_images` gives for one photo.
+            One result, as `predict_images` returns for each photo.
 
         Raises:
             keras_dpt.ImageError: the image cannot be read or has values out of range.
@@ -48,8 +48,8 @@ class PredictImages:
             batch_size: the most images that go through the network at once.
 
         Returns:
-            List of predictions of the photos' sizes, in the order of `images`. They are what memory
-            grows with: of the photos themselves no more than 0.5 GiB are held at once.
+            List of predictions of the photos' sizes, in the order of `images`. Memory grows with
+            the predictions; at most 0.5 GiB of photos are held at once.
 
         Raises:
             keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
@@ -72,7 +72,7 @@ class PredictImages:
         return predictions
 
     def predict_stream(self, images, batch_size=4, errors="raise", **options):
-        """Predict for any number of photos in bounded memory, one prediction after the other.
+        """Predict for any number of photos, one after the other, in bounded memory.
 
             for depth in model.predict_stream(Path("photos").glob("*.jpg")):
                 depth.save(f"depth/{depth.source.stem}.png")
@@ -82,9 +82,10 @@ class PredictImages:
                 batch_size` photos or 60 megapixels, whichever is less, are predicted together and
                 at most three more are decoded.
             batch_size: the most images that go through the network at once.
-            errors: what becomes of an image that cannot be read: "raise" raises its `ImageError`
-                when its turn comes; "return" yields the error in its place and goes on.
-            **options: what `predict_images` takes besides.
+            errors: what happens if an image cannot be read. "raise": its `ImageError` is raised
+                when its turn comes. "return": the error is yielded in its place, and the iteration
+                continues.
+            **options: further arguments of `predict_images`.
 
         Returns:
             Iterator over predictions of the photos' sizes, in the order of `images`.
@@ -119,7 +120,7 @@ class PredictImages:
             group.clear()  # the reader holds it, too, while it reads the next one
 
     def converter_of_photos(self):
-        """The preprocessor's `DPTImageConverter`, or one with sizes that the network takes."""
+        """The preprocessor's `DPTImageConverter`, or a default one for this network."""
         converter = getattr(self.preprocessor, "image_converter", None)
         if converter is not None:
             return converter

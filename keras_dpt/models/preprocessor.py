@@ -27,11 +27,11 @@ class _Preprocessor:
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class DPTDepthPreprocessor(_Preprocessor, keras_hub.models.DepthEstimatorPreprocessor):
-    """Converts images for `DPTDepth`; `fit`, `evaluate` and `predict` apply it by themselves.
+    """Converts images for `DPTDepth`; `fit`, `evaluate` and `predict` apply it automatically.
 
-    Targets and sample weights pass through unaltered: they must be of the size that images have
-    *after* conversion. Set `model.preprocessor.image_size` to the size that yours have, or
-    `model.preprocessor = None` to feed images that are normalised already.
+    Targets and sample weights are not changed: they must have the size of the images *after*
+    conversion. Set `model.preprocessor.image_size` to their size, or `model.preprocessor = None` to
+    pass images that are already normalised.
 
     Args:
         image_converter: a `DPTImageConverter`.
@@ -45,12 +45,11 @@ class DPTDepthPreprocessor(_Preprocessor, keras_hub.models.DepthEstimatorPreproc
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class DPTSegmentationPreprocessor(_Preprocessor, keras_hub.models.ImageSegmenterPreprocessor):
-    """Converts images for `DPTSegmentation`; `fit`, `evaluate` and `predict` apply it themselves.
+    """Converts images for `DPTSegmentation`; `fit`, `evaluate` and `predict` apply it.
 
-    Labels and sample weights pass through unaltered: loss and metrics resize logits to the labels'
-    size where it differs from the images' after conversion. Set `model.preprocessor.image_size` to
-    the size that your images have, or `model.preprocessor = None` to feed images that are
-    normalised already.
+    Labels and sample weights are not changed: loss and metrics resize logits to the labels' size if
+    it differs from that of the converted images. Set `model.preprocessor.image_size` to the size of
+    your images, or `model.preprocessor = None` to pass images that are already normalised.
 
     Args:
         image_converter: a `DPTImageConverter`.

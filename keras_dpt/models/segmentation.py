@@ -47,32 +47,32 @@ _training = threading.local()
 class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
     """Semantic segmentation with a Dense Prediction Transformer.
 
-    While it learns, a second head of the same build predicts the classes from an earlier map, and
-    its loss is added with a small weight; at inference it is not run. It takes `P2`, the result
-    of the penultimate fusion block, as the paper has it. (The original's code holds such a head
-    without a line that runs it; transformers runs it on `P1`, the result of the last block. Both
-    maps have the same width, so the head's official weights fit either way.)
+    During training, a second head of the same structure predicts the classes from an earlier map,
+    and its loss is added with a small weight; at inference it is not run. Its input is `P2`, the
+    result of the penultimate fusion block, as in the paper. (The original code has such a head but
+    never runs it; transformers runs it on `P1`, the result of the last block. Both maps have the
+    same width, so the head's official weights fit either way.)
 
     Args:
         backbone: a `DPTBackbone`; the paper's has `use_batch_norm=True`.
-        num_classes: classes to tell apart.
-        preprocessor: a `DPTSegmentationPreprocessor`; `None` if images come ready for the network.
-        auxiliary: whether there is a second head; `False` builds nothing of it.
+        num_classes: number of classes.
+        preprocessor: a `DPTSegmentationPreprocessor`; `None` if images are already resized and
+            normalised.
+        auxiliary: whether to build the second head.
         auxiliary_weight: weight of its loss.
         dropout: share of values dropped before each head's last convolution, in training.
-        class_names: one name per class; left out, "class 0" and so on.
-        palette: one RGB colour, 0 to 255, per class; left out, `label_map.default_palette`.
-        ignore_index: label of pixels whose class is unknown; they count in no loss and no metric.
+        class_names: one name per class; "class 0" and so on if omitted.
+        palette: one RGB colour, 0 to 255, per class; `label_map.default_palette` if omitted.
+        ignore_index: label of pixels whose class is unknown; losses and metrics ignore them.
 
     Inputs: `(B, H, W, 3)` float, normalised by the preprocessor; sides multiples of the encoder's
         `required_multiple`; any size on the same model.
-    Returns: logits `(B, H, W, num_classes)` float32, with `training=True` too, so that the model
-        can be a part of others. The auxiliary head learns in this model's own `fit` and
-        `train_on_batch` only; a training loop of your own asks `both_logits` for it.
-        `predict_image` and `predict_images` take photos instead and return `LabelMap`s of the
-        photos' sizes.
+    Returns: logits `(B, H, W, num_classes)` float32, also with `training=True`, so that the model
+        can be part of another. The auxiliary head is trained only by this model's own `fit` and
+        `train_on_batch`; in your own training loop, call `both_logits`. `predict_image` and
+        `predict_images` take photos instead and return `LabelMap`s of the photos' sizes.
     Raises: LabelError: (a ValueError) `num_classes` is missing, or names, colours or `ignore_index`
-        do not go with it.
+        do not fit it.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), sections 3 and 4.2.
 
     Example:
@@ -169,7 +169,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         return logits
 
     def both_logits(self, inputs, training=True):
-        """What both heads predict, for training loops of your own.
+        """The predictions of both heads, for your own training loop.
 
         Returns: dict of "logits", `(B, H, W, num_classes)`, and "auxiliary",
             `(B, H / 4, W / 4, num_classes)`, as `compute_loss` takes it for `y_pred`.
@@ -201,15 +201,15 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
 
         Args:
             optimizer: "auto" is SGD with momentum 0.9.
-            loss: "auto" is `SegmentationLoss`. Whatever it is, the auxiliary head's is added to it
-                with `auxiliary_weight`.
+            loss: "auto" is `SegmentationLoss`. In any case, the auxiliary head's loss is added with
+                `auxiliary_weight`.
             metrics: "auto" is `MeanIoU` and `PixelAccuracy`.
             learning_rate: of the automatic optimizer, 0.002 by default. It falls to 0 over `steps`
-                as (1 - step / steps) ** 0.9, or stays if `steps` is not given.
-            steps: how many batches the training will have in all.
+                as (1 - step / steps) ** 0.9, or is constant if `steps` is not given.
+            steps: total number of training batches.
             **kwargs: as in `keras.Model.compile`.
 
-        Raises: TrainingError: (a ValueError) `learning_rate` beside an optimizer.
+        Raises: TrainingError: (a ValueError) `learning_rate` together with an optimizer.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
             rate = 0.002 if learning_rate is None else learning_rate
@@ -293,26 +293,26 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         return checked_labels(y, check, is_ours)
 
     def predict_images(self, images, batch_size=4, scales=(1.0,), flip=False, sliding_window=None):
-        """Label photos of any sizes; those that get the same input size share batches.
+        """Label photos of any sizes; those with the same input size share batches.
 
-        The paper's numbers are with `scales=PAPER_SCALES, flip=True`, twelve looks at each photo
-        whose class probabilities are averaged.
+        The paper's scores use `scales=PAPER_SCALES, flip=True`: the class probabilities of twelve
+        predictions of each photo are averaged.
 
         Args:
-            images: list of what `predict_image` takes.
-            batch_size: the most images that go through the network at once.
-            scales: sizes, relative to the preprocessor's, in which a photo is looked at.
-            flip: whether to look at its mirror image, too.
+            images: list of images, each as for `predict_image`.
+            batch_size: the largest number of images in a batch.
+            scales: sizes at which to predict each photo, relative to the preprocessor's.
+            flip: whether to predict the mirrored photo, too.
             sliding_window: cut the photo into windows of this side, in pixels of the photo, and
-                predict each like a photo of its own: finds details that shrinking a large photo
-                would lose, and needs no more memory than one window. Windows overlap by at least a
+                predict each like a separate photo. This keeps detail that shrinking a large photo
+                would lose, and needs memory for one window only. Windows overlap by at least a
                 third; each pixel is labelled by the window whose centre is nearest.
 
         Returns:
             List of `LabelMap`s of the photos' sizes, in the order of `images`.
 
         Raises:
-            keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
+            keras_dpt.ImageError: an image cannot be read. Nothing is predicted then.
         """
         scales = (scales,) if isinstance(scales, int | float) else tuple(scales)
         if not scales or not all(0 < scale <= LARGEST_SCALE for scale in scales):
@@ -327,7 +327,7 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         return [with_source(look, image) for look, image in zip(looks, images, strict=True)]
 
     def postprocess(self, output, size):
-        """Make a `LabelMap` of `size` `(height, width)` from logits for one image, `(h, w, C)`."""
+        """Make a `LabelMap` of `size` `(height, width)` from one image's logits `(h, w, C)`."""
         return self._label_map(*label_pixels(output, size))
 
     def get_config(self):
@@ -346,10 +346,11 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
         """Load a model; see `keras_dpt.DPTBackbone.from_preset` for what `preset` can be.
 
         Args:
-            preset: a segmentation preset; or one of another task, of which the backbone is taken.
+            preset: a segmentation preset, or one of another task, whose backbone is used.
             load_weights: `False` builds the architecture with fresh weights.
-            num_classes: classes of your own: the last convolution of both heads is re-initialised,
-                every other weight is the preset's. Needed if the preset is of another task.
+            num_classes: number of your own classes: the last convolution of both heads is
+                re-initialised, all other weights are the preset's. Required if the preset is of
+                another task.
             **kwargs: override constructor arguments, such as `class_names`; `dtype` sets the dtype
                 policy of all layers.
         """

@@ -89,7 +89,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
         TASKS[name] = cls
 
     def compile(self, optimizer="auto", loss="auto", *, metrics="auto", **kwargs):
-        """Configure training; "auto" is Adam, the task's default loss and its default metrics."""
+        """Configure training. "auto" is Adam, the task's default loss and its default metrics."""
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = keras.optimizers.Adam(1e-4)
         self._compile(optimizer, loss, metrics, **kwargs)
@@ -124,7 +124,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
         return None
 
     def weighing_classes(self, class_weight):
-        """A context in which `class_weight` of `fit` holds.
+        """A context in which `class_weight` of `fit` applies.
 
         Raises: TrainingError: the task's targets are not classes.
         """
@@ -136,7 +136,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
         return nullcontext()
 
     def describe_output(self):
-        """What the numbers of the output mean, as a dict of types that JSON has.
+        """What the numbers of the output mean, as a dict of JSON types.
 
         Keys: `task`, `kind`, `unit`, `meaning`, `to_photo_size`; a task may add others.
         """
@@ -182,16 +182,16 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
         shuffle=None,
         **kwargs,
     ):
-        """`keras.Model.fit`, preprocessing included, for data of every kind that Keras takes.
+        """`keras.Model.fit` with preprocessing, for every kind of data that Keras takes.
 
-        These are arrays, which are shuffled as Keras does, `tf.data`, Grain's datasets,
-        `keras.utils.PyDataset`, PyTorch's `DataLoader` and generators of batches, in any mixture
-        of training and validation data. (keras-hub's own knows the first three only.) Batches are
-        `(images, targets)` or `(images, targets, sample_weight)`.
+        These are arrays (shuffled as in Keras), `tf.data`, Grain's datasets,
+        `keras.utils.PyDataset`, PyTorch's `DataLoader` and generators of batches; training and
+        validation data may be of different kinds. (keras-hub's own `fit` takes the first three
+        only.) Batches are `(images, targets)` or `(images, targets, sample_weight)`.
 
-        Raises: TrainingError, DataError, LabelError, ImageError: data that the model cannot learn
-            from. What is raised inside `tf.data` is wrapped in an error of TensorFlow's.
-        Warns: DataWarning: targets that are probably not what was meant.
+        Raises: TrainingError, DataError, LabelError, ImageError: data that the model cannot be
+            trained on. Errors inside `tf.data` are wrapped in one of TensorFlow's.
+        Warns: DataWarning: targets that are probably wrong, such as metres for a relative model.
         """
         check_training("`fit`")
         options = {"validation_data": validation_data, "validation_split": validation_split}
@@ -320,7 +320,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
         return preprocessed(data, self.watched(seen, self.preprocess_samples))
 
     def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
-        """`keras.Model.evaluate`, preprocessing included, for the data that `fit` takes."""
+        """`keras.Model.evaluate` with preprocessing, for the kinds of data that `fit` takes."""
         check_training("`evaluate`")
         if kwargs.get("_use_cached_eval_dataset"):  # `fit`, whose validation data are ready
             return keras.Model.evaluate(self, x, y, batch_size, sample_weight, **kwargs)
@@ -338,9 +338,9 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
             return keras.Model.evaluate(self, self._preprocessed(x, batch_size), **kwargs)
 
     def predict(self, x=None, batch_size=None, **kwargs):
-        """`keras.Model.predict`, preprocessing included, for the data that `fit` takes.
+        """`keras.Model.predict` with preprocessing, for the kinds of data that `fit` takes.
 
-        keras-hub's own needs TensorFlow or Grain even for arrays, and knows no `PyDataset`.
+        keras-hub's own needs TensorFlow or Grain even for arrays, and does not take `PyDataset`.
         """
         with one_at_a_time(self), weights_kept(self):  # the weights are there inside the lock only
             if is_stream(x):
@@ -360,7 +360,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
         return super().compute_metrics(x, of_known_rank(y), y_pred, sample_weight)
 
     def get_compile_config(self):
-        """How the model was compiled, and whether its optimizer has a state; Keras saves this."""
+        """How the model was compiled, and whether its optimizer has state; Keras saves this."""
         config = super().get_compile_config()
         if not config:
             return config
@@ -371,7 +371,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
         return config | {"optimizer": optimizer | {"is_built": self.optimizer.built}}
 
     def compile_from_config(self, config):
-        """Compile as a saved model was, so that its training can go on; Keras calls this."""
+        """Compile like the saved model, so that training can continue; Keras calls this."""
         config = dict(config)
         # Files of earlier versions have it beside the optimizer.
         optimizer_is_built = config.pop("optimizer_is_built", False)
@@ -382,12 +382,12 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
             self.optimizer.build(self.trainable_variables)
 
     def save_task_weights(self, filepath):
-        """keras-hub's, without the optimizer's state: a preset is not a training to resume."""
+        """As in keras-hub, without the optimizer's state: a preset does not resume a training."""
         with without_optimizer(self):
             super().save_task_weights(filepath)
 
     def load_task_weights(self, filepath):
-        """keras-hub's, without the optimizer's state; refuses NaN and infinity."""
+        """As in keras-hub, without the optimizer's state; rejects NaN and infinity."""
         self.check_weights_file(filepath)
         with without_optimizer(self):
             super().load_task_weights(filepath)

@@ -1,7 +1,7 @@
-"""LoRA's adapters in a training's state. Keras folds them into the kernels when it saves.
+"""LoRA adapters in a training's state. Keras merges them into the kernels when it saves.
 
-That is right for a network that is done. One that goes on from it would have adapters of zeros,
-both factors, whose gradients are zero: they would never learn again.
+That is right for a finished network. Training that continues from it would start with both adapter
+factors at zero, where their gradients are zero, too: they would never change.
 """
 
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What a long training leaves behind: its state, its best weights, its log, pictures of it."""
+"""What a long training leaves behind: its state, its best weights, its log, sample images."""
 
 import json
 import os
@@ -22,24 +22,24 @@ _BEST = "keras_dpt_best"  # attribute of the best weights: their epoch's number 
 
 
 class Resume(keras.callbacks.Callback):
-    """Keeps all that a training needs to go on, epoch by epoch: killing it loses one at most.
+    """Saves the state of a training after each epoch: if it is killed, at most one epoch is lost.
 
-    That is weights, LoRA's adapters, the optimizer's state, averaged weights included, the state of
-    layers' random numbers, and how many epochs are complete. A file is complete or not there at
-    all. Put it before callbacks that change the weights at the end of an epoch, as `SwapEMAWeights`
-    does. An epoch
-    counts as complete when all callbacks are done with it, that is when the next one begins or the
-    training ends: killed before, it is trained again, and so compared and logged.
+    The state is the weights, LoRA adapters, the optimizer's state including averaged weights, the
+    state of layers' random numbers, and the number of complete epochs. A file is either complete or
+    absent. Put it before callbacks that change the weights at the end of an epoch, as
+    `SwapEMAWeights` does. An epoch is complete when all callbacks have finished, that is, when the
+    next one begins or the training ends. If the process is killed before, the epoch is trained and
+    logged again.
 
-    A training that would begin before the folder's last state is refused, so that a forgotten
-    `initial_epoch` costs no work; a state of more epochs is never deleted. So is a training in a
-    folder in which another process trains: neither state would be of one training.
+    A training that would start before the folder's last state is refused, so that a forgotten
+    `initial_epoch` destroys nothing; a state of more epochs is never deleted. A training is also
+    refused in a folder that another process is training in.
 
     Args:
-        folder: where the states go; made if missing.
+        folder: where the states are written; created if missing.
 
-    Raises: TrainingError: when `fit` begins, and the folder holds a state that it does not go on
-        from, or another process trains there.
+    Raises: TrainingError: raised when `fit` begins, if the folder holds a state that it does not
+        continue, or another process is training there.
 
     Example:
 
@@ -64,7 +64,7 @@ class Resume(keras.callbacks.Callback):
         self._begins = False
 
     def restore(self, model):
-        """Give a compiled model the last state.
+        """Load the last state into a compiled model.
 
         Returns: the number of complete epochs, 0 if there is no state.
         Raises: TrainingError: the state belongs to another model or optimizer; or processes that
@@ -174,15 +174,15 @@ class Resume(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Keeps the weights of the epoch whose validation was best, also across resumed runs.
+    """Keeps the weights of the epoch with the best validation score, also across resumed runs.
 
-    They are `best.weights.h5` in `folder`, with that epoch's number and logs as an attribute; a
-    copy to read, `best.json`, is beside it. The optimizer's state is not among them. Put it after
-    `SwapEMAWeights(swap_on_epoch=True)` to keep averaged weights. Epochs without validation are
-    passed over.
+    They are saved as `best.weights.h5` in `folder`, with the epoch's number and logs as an
+    attribute, and a readable copy of these in `best.json`. The optimizer's state is not saved. Put
+    it after `SwapEMAWeights(swap_on_epoch=True)` to keep averaged weights. Epochs without
+    validation are skipped.
 
     Args:
-        folder: where they go; made if missing.
+        folder: where they are written; created if missing.
         monitor: name of the value in the logs, such as "val_abs_rel".
         mode: "min" if smaller is better, "max" if larger is.
     """
@@ -201,9 +201,9 @@ class KeepBest(keras.callbacks.Callback):
         return self.folder / "best.weights.h5"
 
     def restore(self, model):
-        """Give a model the best weights, and return its epoch and logs, as `best` does.
+        """Load the best weights into a model, and return their epoch and logs, as `best` does.
 
-        Raises: TrainingError: there are none, as no epoch was validated.
+        Raises: TrainingError: there are none, because no epoch was validated.
         """
         best = self.best()
         if best is None:
@@ -281,8 +281,8 @@ class ContactSheet(keras.callbacks.Callback):
 
     Args:
         source: a `keras_dpt.datasets.Source`.
-        folder: where the pictures go; made if missing.
-        every: epochs between two of them.
+        folder: where the images are written; created if missing.
+        every: epochs between two images.
         count: how many samples, evenly spread over the source.
     """
 
@@ -304,7 +304,7 @@ class ContactSheet(keras.callbacks.Callback):
 
 
 def recipe_callbacks(folder, monitor, mode="min", source=None, every=5, averaged=False):
-    """The callbacks of a training that can be watched, cut off and taken up again, in their order.
+    """The callbacks of a training that can be watched, interrupted and resumed, in their order.
 
     `Resume`, `AverageGradients`, the averaged weights if there are any, `KeepBest`, a CSV log
     `log.csv`, TensorBoard's logs where the package tensorboard is installed, and contact sheets.
@@ -314,8 +314,8 @@ def recipe_callbacks(folder, monitor, mode="min", source=None, every=5, averaged
         monitor, mode: as in `KeepBest`.
         source: of the contact sheets; `None` for none.
         every: epochs between two contact sheets.
-        averaged: whether the optimizer keeps averaged weights (`use_ema`): validation, best weights
-            and pictures are then theirs.
+        averaged: whether the optimizer keeps averaged weights (`use_ema`), which are then used for
+            validation, best weights and contact sheets.
 
     Returns: list of callbacks, of which the first is the `Resume`.
     """

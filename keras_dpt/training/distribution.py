@@ -1,4 +1,4 @@
-"""Training on several devices or hosts by what each backend has for it, behind one word."""
+"""Training on several devices or hosts, with one function for all backends."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _place, _is_main = (0, 1), True
 
 @contextmanager
 def distributed(enabled=True):
-    """Share each batch among devices, of one host or several, in what is built *and* trained here.
+    """Split each batch among devices, of one host or several; build *and* train the model inside.
 
     | backend    | how                                    | several hosts: one process for each |
     |------------|----------------------------------------|-------------------------------------|
@@ -30,10 +30,10 @@ def distributed(enabled=True):
     | PyTorch    | gradients averaged, `AverageGradients` | device; `torchrun` starts them      |
 
     Every process runs the same script and feeds its own part of each batch,
-    `Batches(shard=shard())`; `batch_size` is the whole one, divisible by the devices. Only
-    `is_main_process()` writes. What it does alone, such as `predict` or saving a preset, belongs
-    after the context: inside, a step that one process takes waits for all others. `predict_images`
-    is the exception.
+    `Batches(shard=shard())`; `batch_size` is that of the whole batch, a multiple of the number of
+    devices. Only `is_main_process()` writes. Do what it does alone, such as `predict` or saving a
+    preset, after the context: inside, a step that only one process takes waits for all others.
+    `predict_images` is the exception.
 
     Losses that are means over images, as those for depth, train like one device with the whole
     batch. `SegmentationLoss` averages over pixels, on TensorFlow and PyTorch those of each device;

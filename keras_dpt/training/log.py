@@ -1,4 +1,4 @@
-"""The table of a training's epochs, each once, however often the training is cut off."""
+"""A table with one row per epoch, however often the training is interrupted."""
 
 import os
 from pathlib import Path
@@ -10,10 +10,10 @@ from keras_dpt.files import written_whole
 
 
 class EpochLog(keras.callbacks.CSVLogger):
-    """A `CSVLogger` that goes on with a table.
+    """A `CSVLogger` that continues an existing table.
 
-    The row of an epoch that must be repeated, as the process ended before its state was kept, is
-    replaced; so is a row that was cut off.
+    If an epoch is repeated because the process ended before its state was saved, its row is
+    replaced; so is an incomplete row.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""From relative to metric depth: scale and shift of the training set, baked into the model."""
+"""From relative to metric depth: the training set's scale and shift become part of the model."""
 
 import numpy as np
 
@@ -11,16 +11,16 @@ from keras_dpt.ops.training import check_training
 
 
 def to_metric(model, data, method="least_squares", batch_size=8):
-    """Make a metric model of a relative one, ready to be fine-tuned.
+    """Make a metric model from a relative one, ready to be fine-tuned.
 
     As in the paper: the relative model's prediction for each training sample is aligned to the
-    truth in inverse depth, and the averages of scale and shift over all samples become those of the
-    metric model. Its weights are the relative one's; its loss, when compiled, is
-    `ScaleInvariantLogLoss`. Save it as any other with `save_to_preset`.
+    ground truth in inverse depth, and the averages of scale and shift over all samples become those
+    of the metric model. Its weights are the relative one's; its loss, when compiled, is
+    `ScaleInvariantLogLoss`. Save it like any other with `save_to_preset`.
 
-    The head's zeros are never nearer than the farthest truth, nor, with a negative average shift,
-    behind infinity: where they would be, they become that farthest truth, and the bias of the
-    head's last convolution takes up the difference, which changes no depth but those beyond.
+    An output of 0 is never nearer than the farthest ground truth nor, with a negative average
+    shift, beyond infinity. Where it would be, it becomes that farthest distance, and the bias of
+    the head's last convolution is adjusted so that only depths beyond it change.
 
     Args:
         model: a `DPTDepth` of kind "relative_inverse_depth"; it shares its backbone with the
@@ -28,14 +28,15 @@ def to_metric(model, data, method="least_squares", batch_size=8):
         data: a `keras_dpt.datasets.Source` of metric depth; or batches `(image, depth)` or
             `(image, depth, sample_weight)` such as `Batches(target="depth", augment=False)`:
             images `(B, H, W, 3)` from 0 to 255, depth `(B, H, W)` or `(B, H, W, 1)` in metres,
-            weights like depth. Pixels count where depth is finite and above 0 and weight above 0.
+            weights like depth. Pixels are used where depth is finite and above 0, and weight is
+            above 0.
         method: of the alignment, see `keras_dpt.align_scale_shift`.
-        batch_size: images that go through the network at once.
+        batch_size: number of images in a batch.
 
     Returns: a `DPTDepth` of kind "metric_depth".
     Raises: TrainingError: (a ValueError) the model is metric already; not one sample can be
-        aligned; depths are millimetres by their size; or on average larger predictions are
-        farther away.
+        aligned; depths are so large that they must be millimetres; or larger predictions are
+        farther away on average.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), section 4.1, "Fine-tuning on small datasets".
     """
     if model.kind != "relative_inverse_depth":
@@ -70,9 +71,9 @@ def fit_metric(model, batches, alignment_data=None, learning_rate=None, **fit_op
     Args:
         model: a `DPTDepth` of kind "relative_inverse_depth".
         batches: training data, `(image, depth in metres[, sample_weight])`, whatever `fit` takes;
-            of the size that `model.preprocessor.image_size` says.
-        alignment_data: what `to_metric` takes; `batches` themselves if they are indexable and this
-            is not given. Better not augmented: stretching a picture is no change of its depth.
+            of the size `model.preprocessor.image_size`.
+        alignment_data: data for `to_metric`; by default `batches`, if they are indexable. Should
+            not be augmented, because stretching an image does not change its depth.
         learning_rate: as in `DPTDepth.compile`.
         **fit_options: as in `keras.Model.fit`, such as `epochs`, `validation_data`, `callbacks`.
 

@@ -9,11 +9,11 @@ import numpy as np
 
 @contextmanager
 def linear_head(model):
-    """Train a relative `DPTDepth` without the ReLU at its end, which comes back afterwards.
+    """Train a relative `DPTDepth` without its final ReLU, which is restored afterwards.
 
     The loss is blind to shifts, so half of a fresh network's outputs would soon be negative and,
-    behind the ReLU, learn nothing. Before the context ends, `lift_outputs` has to make them
-    positive. Trained networks keep their ReLU.
+    behind the ReLU, learn nothing. Before the context ends, `lift_outputs` must make them positive.
+    Trained networks keep their ReLU.
     """
     last = model.head.conv3
     activation = last.activation
@@ -28,17 +28,17 @@ SPREAD = 50.0  # between the nearest and the farthest of a picture: a number tha
 
 
 def lift_outputs(model, images):
-    """Bring the outputs of a relative `DPTDepth` into a usual range, none of them negative.
+    """Bring the outputs of a relative `DPTDepth` into the usual range, without negative values.
 
-    The loss is blind to scale and shift, so in a long training both wander off, by factors of a
-    hundred thousand. Here the head's three convolutions share a factor that makes the median
-    difference between nearest and farthest 50, and the last bias lifts the lowest output to 0.
-    Neither means anything in a relative map. Call it inside `linear_head`.
+    The loss is blind to scale and shift, so in a long training both drift, by factors of a hundred
+    thousand. Here the head's three convolutions share a factor that makes the median difference
+    between nearest and farthest 50, and the last bias lifts the lowest output to 0. Neither affects
+    the meaning of a relative map. Call it inside `linear_head`.
 
     Args:
         images: photos, such as those of the training set; any iterable, 16 are held at once.
 
-    Returns: by what the outputs were multiplied, and then by how much they were raised.
+    Returns: the factor by which the outputs were multiplied, and the amount added after that.
     """
     images, ranges = iter(images), []
     while batch := list(islice(images, 16)):

@@ -1,4 +1,4 @@
-"""Pictures of what a model has learnt: photo, ground truth and prediction side by side."""
+"""Contact sheets: photo, ground truth and prediction side by side."""
 
 import numpy as np
 from PIL import Image
@@ -12,8 +12,8 @@ _WIDTH = 240  # pixels of one picture
 def contact_sheet(model, samples, source):
     """Draw one row of photo, ground truth and prediction per sample.
 
-    Depth is drawn in the model's kind, each map over its own range, as a relative map has no other;
-    where the ground truth is unknown, in the colour of the far end.
+    Depth is drawn in the model's kind, each map over its own range, since relative maps share none.
+    Unknown ground truth has the colour of the far end.
 
     Args:
         model: a `DPTDepth` or `DPTSegmentation`.

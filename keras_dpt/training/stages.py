@@ -1,4 +1,4 @@
-"""Training at sizes that grow: small pictures teach most of it several times faster."""
+"""Training at growing sizes: most can be learned from small images, several times faster."""
 
 import re
 import sys
@@ -26,19 +26,19 @@ def parse_stages(text):
 
 
 def fit_in_stages(model, data, stages, epochs, callbacks, validation=None, **kwargs):
-    """`model.fit` once per size, as one training: epochs, optimizer and logs go on.
+    """`model.fit` once per size, as one training: epochs, optimizer and logs continue.
 
     Args:
         model: a compiled task model.
-        data: function of a size `(height, width)` to training data of it.
+        data: function from a size `(height, width)` to training data of this size.
         stages: list of `((height, width), share)`: the size until that share of the epochs.
         epochs: of all stages.
-        callbacks: the first is a `Resume`; what it finds is where the training begins.
+        callbacks: the first is a `Resume`; training starts from the state it finds.
         validation: the same for validation data; `None` for none.
         **kwargs: as in `keras.Model.fit`. Where there is no terminal, `verbose` is 2 by default,
             a line per epoch, and 0 in all processes but the main one. Whatever `validation_freq`,
-            the last epoch is validated: a `KeepBest` of a short training would have nothing to
-            keep.
+            the last epoch is validated, because `KeepBest` would have nothing to keep in a short
+            training.
 
     Raises: TrainingError: (a ValueError) a side that the network cannot take, before any training.
     """
