@@ -1,31 +1,13 @@
 """What an encoder is to the decoder: four feature maps, finest first, and what they are."""
 
 import math
-from dataclasses import dataclass
 
 from keras import ops
 
+from keras_dpt.encoders.checks import Tap, check_strides
+from keras_dpt.errors import WeightsError
 from keras_dpt.hub import keras_hub
-from keras_dpt.ops.sides import check_sides, check_size
-
-
-@dataclass(frozen=True)
-class Tap:
-    """One of the four feature maps that the decoder uses.
-
-    Attributes:
-        channels: width of the map.
-        stride: input pixels per cell of the map, such as 4, 8, 14, 16 or 32.
-        num_prefix_tokens: how many tokens come along as `prefixN`: the class token first, then
-            distillation or register tokens. A readout uses the first one only.
-        reassemble: whether the map is projected and resized to its pyramid level. If not, as for
-            stages of a convolutional network, it goes to fusion at its own width and stride.
-    """
-
-    channels: int
-    stride: int
-    num_prefix_tokens: int = 0
-    reassemble: bool = True
+from keras_dpt.ops.sides import check_sides, check_size, untouched
 
 
 class Encoder(keras_hub.models.Backbone):
@@ -44,7 +26,8 @@ class Encoder(keras_hub.models.Backbone):
         fine_tuning_rate: learning rate of its pretrained weights, `compile`'s default for depth.
 
     Inputs: `(B, H, W, 3)` float, normalised as the weights expect.
-    Raises: ValueError: at call, sides that are not multiples of `required_multiple`.
+    Raises: ValueError: at call, sides that are not multiples of `required_multiple`, or maps of
+        other strides than `taps` have.
 
     Example: `keras_dpt.ViTEncoder` is one; guides/extending shows how to add another.
     """
@@ -91,9 +74,12 @@ class Encoder(keras_hub.models.Backbone):
             **untold: arguments of the class that shapes do not show, as far as they are known.
 
         Returns: a dict, or `None` if these are not the shapes of such an encoder.
-        Raises: WeightsError: too little is there to tell.
+        Raises: WeightsError: too little is there to tell, or the class does not define this method.
         """
-        return None
+        raise WeightsError(
+            f"{cls.__name__} cannot be read from a checkpoint: it lacks a class method "
+            "`config_from_shapes(shapes, **untold)` that returns its arguments."
+        )
 
     def default_lora_layer_names(self):
         """Layers that `enable_lora(rank)` adapts: the fused query, key, value projections."""
@@ -123,7 +109,12 @@ class Encoder(keras_hub.models.Backbone):
         images = inputs[0] if isinstance(inputs, list | tuple) else inputs
         check_size(ops.shape(images), self.fixed_size)
         check_sides(ops.shape(images), self.required_multiple, self.size_multiple)
-        return super().call(inputs, **kwargs)
+        outputs = super().call(inputs, **kwargs)
+        try:
+            check_strides(outputs, self.taps, tuple(images.shape[1:3]), type(self).__name__)
+        except ValueError as error:
+            raise untouched(str(error)) from None
+        return outputs
 
 
 def fixed_shape(encoder, image_shape):

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
+from keras_dpt.encoders.checks import Tap, check_taps
+from keras_dpt.encoders.encoder import Encoder, freeze_layers_too, named_taps
 from keras_dpt.hub import keras_hub
 
 _PROBE = 256  # pixels: a side on which strides up to 32 can be read
@@ -116,17 +117,26 @@ class KerasHubEncoder(Encoder):
 def as_encoder(image_encoder):
     """An `Encoder`: the one given, or one of a keras-hub backbone or of its preset's handle.
 
-    Raises: TypeError: anything else.
+    Raises: TypeError: anything else, or an encoder without `taps`.
     """
     if isinstance(image_encoder, str):
         image_encoder = keras_hub.models.Backbone.from_preset(image_encoder)
-    if hasattr(image_encoder, "taps"):
+    if isinstance(image_encoder, Encoder):
+        try:
+            check_taps(image_encoder.taps)
+        except AttributeError as error:
+            raise TypeError(
+                f"{type(image_encoder).__name__} must have `taps`, four `keras_dpt.Tap`s that "
+                f"describe its outputs. Received: {error}."
+            ) from error
         return image_encoder
     if isinstance(image_encoder, keras_hub.models.Backbone):
         return KerasHubEncoder(image_encoder)
+    is_class = isinstance(image_encoder, type)
+    name = (image_encoder if is_class else type(image_encoder)).__name__
     raise TypeError(
         "`image_encoder` must be a keras_dpt.Encoder, a keras_hub.models.Backbone for images or "
-        f"the handle of its preset. Received: {type(image_encoder).__name__}."
+        f"the handle of its preset. Received: {name}{', a class: give an instance' * is_class}."
     )
 
 

@@ -3,9 +3,10 @@
 import keras
 
 from keras_dpt.encoders import ENCODERS
+from keras_dpt.encoders.checks import check_outputs
 from keras_dpt.encoders.encoder import fixed_shape, freeze_layers_too
 from keras_dpt.encoders.keras_hub_backbone import as_encoder
-from keras_dpt.errors import TrainingError
+from keras_dpt.errors import TrainingError, WeightsError
 from keras_dpt.hub import keras_hub
 from keras_dpt.layers.recomputing import recompute
 from keras_dpt.models.decoder import checked_fusion_size, decode, resolve
@@ -69,7 +70,7 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
         **kwargs,
     ):
         image_encoder = as_encoder(image_encoder)
-        taps = image_encoder.taps
+        taps = tuple(image_encoder.taps)
         image_shape = fixed_shape(image_encoder, image_shape)
         resolved = resolve(taps, readout, reassemble_channels, fusion_channels)
         options = {
@@ -82,7 +83,9 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
 
         # === Layers and functional model ===
         image = keras.Input(image_shape, name="images")
-        pyramid = decode(image_encoder(image), taps, *resolved, **options, dtype=dtype)
+        features = image_encoder(image)
+        check_outputs(features, taps, type(image_encoder).__name__)
+        pyramid = decode(features, taps, *resolved, **options, dtype=dtype)
         super().__init__(image, pyramid, dtype=dtype, **kwargs)
         freeze_layers_too(self)
 
@@ -123,11 +126,14 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
         """
         check_training("LoRA")
         names = target_layer_names or self.default_lora_layer_names()
-        dense = {layer.name for layer in self._flatten_layers() if hasattr(layer, "enable_lora")}
-        if not dense & set(names):
+        layers = [x for x in self._flatten_layers() if not isinstance(x, keras.Model)]
+        able = {layer.name for layer in layers if hasattr(layer, "enable_lora")}
+        if not able & set(names):
+            dense = [x.name for x in layers if isinstance(x, keras.layers.Dense)]
             raise ValueError(
-                f"No layer to adapt: {list(names) or 'this encoder has no default'}. Give "
-                f"`target_layer_names=` of dense layers, such as {sorted(dense)[:6]}."
+                "No layer of this network is called "
+                f"{' or '.join(map(repr, names)) or 'as by default: the encoder names none'}. Give "
+                f"`target_layer_names=`, such as {(dense or sorted(able))[:6]}."
             )
         super().enable_lora(rank, names)
 
@@ -171,12 +177,42 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
             if config.get("dtype") is not None:
                 # One policy for the whole network, also when `from_preset(dtype=...)` changed it.
                 encoder = encoder | {"config": encoder["config"] | {"dtype": config["dtype"]}}
-            config["image_encoder"] = keras.saving.deserialize_keras_object(encoder)
+            config["image_encoder"] = _deserialized(encoder)
         return super().from_config(config)
 
     @classmethod
     def from_architecture(cls, preset, dtype=None, **kwargs):
         """Build from a preset's `architecture` (see `keras_dpt.presets`), with fresh weights."""
         architecture = preset["architecture"]
-        encoder = ENCODERS[architecture["encoder"]](dtype=dtype, **architecture["encoder_config"])
+        name = architecture["encoder"]
+        if name not in ENCODERS:
+            raise ValueError(
+                f"There is no encoder {name!r}. Encoders: {', '.join(ENCODERS)}. One of your own "
+                f'becomes known by `keras_dpt.encoders.ENCODERS["{name}"] = {name}`.'
+            )
+        encoder = ENCODERS[name](dtype=dtype, **architecture["encoder_config"])
         return cls(encoder, dtype=dtype, **architecture["backbone_config"] | kwargs)
+
+
+def _deserialized(encoder):
+    """The encoder of a saved config.
+
+    Raises: WeightsError: its class is not known here, or cannot be built of this config. (Keras
+        would print the whole network's config.)
+    """
+    name = encoder.get("registered_name") or encoder.get("class_name")
+    try:
+        return keras.saving.deserialize_keras_object(encoder)
+    except TypeError as error:
+        if "Could not locate class" in str(error):
+            raise WeightsError(
+                f"The encoder's class {name!r} is not known to this process. Import the module "
+                "that defines it, with `@keras.saving.register_keras_serializable()`, before "
+                "loading."
+            ) from None
+        while "could not be deserialized" in str(error) and error.__context__ is not None:
+            error = error.__context__
+        raise WeightsError(
+            f"The encoder {name!r} cannot be built from its config: {error}. Its constructor must "
+            "take what `get_config` returns, `**kwargs` for Keras's own arguments included."
+        ) from error

@@ -1,8 +1,11 @@
 """The convolutional decoder: read, reassemble and fuse four feature maps, as in Figure 1."""
 
+from numbers import Integral
+
 import keras
 
-from keras_dpt.encoders.encoder import Tap, pyramid_unit
+from keras_dpt.encoders.checks import Tap, check_taps
+from keras_dpt.encoders.encoder import pyramid_unit
 from keras_dpt.layers.feature_fusion import FeatureFusion
 from keras_dpt.layers.initializers import decoder_initializer
 from keras_dpt.layers.linear import Conv2D
@@ -103,9 +106,10 @@ def resolve(taps, readout, reassemble_channels, fusion_channels):
     """Defaults and checks of the arguments that depend on the taps.
 
     Returns: readout, four widths before fusion, four widths in fusion.
-    Raises: ValueError: an unknown `readout` or one without prefix tokens, or widths that do not fit
-        the taps.
+    Raises: ValueError: taps that are not four, an unknown `readout` or one without prefix tokens,
+        or widths that do not fit the taps.
     """
+    taps = check_taps(taps)
     has_prefix = any(tap.num_prefix_tokens for tap in taps)
     if readout is None:
         readout = "project" if has_prefix else "ignore"
@@ -121,20 +125,26 @@ def resolve(taps, readout, reassemble_channels, fusion_channels):
             width if tap.reassemble else tap.channels
             for tap, width in zip(taps, REASSEMBLE_CHANNELS, strict=True)
         ]
-    widths = list(reassemble_channels)
+    widths = _as_list(reassemble_channels)
     fixed = [None if tap.reassemble else tap.channels for tap in taps]
     if len(widths) != 4 or any(f not in (None, w) for w, f in zip(widths, fixed, strict=False)):
         expected = ", ".join("any" if f is None else str(f) for f in fixed)
         raise ValueError(
             f"`reassemble_channels` must be four widths, here ({expected}): maps that are not "
-            f"reassembled keep their encoder's width. Received: {tuple(reassemble_channels)}."
+            f"reassembled keep their encoder's width. Received: {reassemble_channels}."
         )
-    fused = [fusion_channels] * 4 if isinstance(fusion_channels, int) else list(fusion_channels)
-    if len(fused) != 4:
+    fused = _as_list(fusion_channels)
+    fused = 4 * fused if len(fused) == 1 else fused
+    if len(fused) != 4 or not all(isinstance(w, Integral) and w > 0 for w in fused):
         raise ValueError(
-            f"`fusion_channels` must be one width or four, finest first. Received: {tuple(fused)}."
+            f"`fusion_channels` must be one width or four, finest first. Received: "
+            f"{fusion_channels!r}."
         )
     return readout, tuple(widths), tuple(fused)
+
+
+def _as_list(widths):
+    return list(widths) if isinstance(widths, list | tuple) else [widths]
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -193,7 +203,7 @@ class DPTDecoder(keras.Model):
         dtype=None,
         **kwargs,
     ):
-        taps = tuple(Tap(**tap) if isinstance(tap, dict) else tap for tap in taps)
+        taps = check_taps([Tap(**tap) if isinstance(tap, dict) else tap for tap in taps])
         options = {
             "use_batch_norm": use_batch_norm,
             "fusion_bias": fusion_bias,
