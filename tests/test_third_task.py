@@ -13,6 +13,7 @@ from PIL import Image
 
 from keras_dpt import DPTBackbone, DPTDepth, DPTDepthPreprocessor, cli, datasets, presets
 from keras_dpt.cli import photos
+from keras_dpt.errors import TrainingError
 from keras_dpt.images.resizing import resize
 from keras_dpt.models.task import DPTTask
 from keras_dpt.models.tasks import load_task, task_named
@@ -115,3 +116,22 @@ def test_the_command_line_finds_it(saved, tmp_path, capsys):
     args = Namespace(paths=[photo], output=tmp_path, preset=preset, batch_size=1)
     assert photos.predict(args, DPTNormals, lambda x, _, stem: x.save(f"{stem}.npy")) == 0
     assert np.load(tmp_path / "photo.npy").shape == (48, 64, 3)
+
+
+def test_parts_that_are_set_too_late_are_named():
+    class Late(DPTNormals):
+        def __init__(self, backbone):
+            keras_hub.models.Task.__init__(self, backbone.input, backbone.output["P1"])
+
+    with pytest.raises(TrainingError, match="must set `self.backbone` and .* before it calls"):
+        Late(tiny.backbone())
+
+
+def test_a_plain_array_as_prediction_of_a_file(saved):
+    class Plain(DPTNormals):
+        def postprocess(self, output, size):
+            return resize(output, size, "bilinear")
+
+    model, _, folder = saved
+    values = Plain(model.backbone, model.preprocessor).predict_image(folder / "photo.png")
+    assert values.shape == (48, 64, 3)

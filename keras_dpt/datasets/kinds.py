@@ -29,7 +29,7 @@ class TargetKind:
 
     Attributes:
         kind: its name in `Source(kind=...)`.
-        target: its name in `Batches(target=...)`.
+        target: its name in `Batches(target=...)`; that of the kind if left out.
         channels: numbers per pixel; `None` for arrays `(H, W)` without an axis for them.
         dtype: of batches.
         unknown: value of pixels whose target is unknown.
@@ -51,8 +51,20 @@ class TargetKind:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if cls.__dict__.get("kind") is not None:
-            KINDS[cls.kind] = cls()
+        if cls.__dict__.get("kind") is None:
+            return
+        if cls.target is None:
+            cls.target = cls.kind
+        for other in map(type, KINDS.values()):
+            # A module that is read again, or a notebook's cell, defines its class once more.
+            is_new = (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__)
+            if is_new and (other.kind == cls.kind or other.target == cls.target):
+                raise ValueError(
+                    f"`kind` and `target` must be names that no other kind has. Received: "
+                    f"{cls.kind!r} and {cls.target!r}, which are taken by "
+                    f"{other.__module__}.{other.__qualname__}."
+                )
+        KINDS[cls.kind] = cls()
 
     # ---- from a file to a checked sample
 

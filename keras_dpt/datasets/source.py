@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_dpt.datasets.kinds import kind_named
 from keras_dpt.errors import DataError, DataWarning, KerasDPTError
+from keras_dpt.images.pixels import pixel_values
 from keras_dpt.maps.label_map import check_class_names, check_ignore_index
 from keras_dpt.models.targets import LabelsSeen
 
@@ -94,8 +95,12 @@ class Source:
     def __getitem__(self, index: int) -> Sample:
         label = f"{self.name}, sample {self.ids[index]}"  # IndexError beyond the end
         try:
-            image, target = self._read(index % len(self.ids))
-            return self._checked(image, target, label)
+            pair = self._read(index % len(self.ids))
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise DataError(
+                    f"`read` must return (image, target). Received: {type(pair).__name__}."
+                )
+            return self._checked(*pair, label)
         except KerasDPTError as error:
             raise DataError(f"{label}: {error}") from error
 
@@ -129,7 +134,7 @@ class Source:
     def _checked(self, image: np.ndarray, target: np.ndarray, label: str) -> Sample:
         image, target = _of_equal_size(image, target, self._kind.channels)
         if image.dtype != np.uint8:  # 16-bit pictures come as floats from 0 to 255
-            image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+            image = np.clip(np.rint(pixel_values(image, "the image")), 0, 255).astype(np.uint8)
         target, valid = self._kind.known(target, self)
         if not self._warned.is_set() and (doubt := self._kind.doubt(target, valid)):
             self._warned.set()

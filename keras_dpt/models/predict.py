@@ -185,8 +185,9 @@ def check_images(images, batch_size):
 
 def with_source(prediction, image):
     """The prediction, told the name of its picture if it came from a file."""
-    is_file = isinstance(image, str | os.PathLike)
-    return dataclasses.replace(prediction, source=image) if is_file else prediction
+    if not isinstance(image, str | os.PathLike) or not hasattr(prediction, "source"):
+        return prediction  # a task of one's own may return a plain array
+    return dataclasses.replace(prediction, source=image)
 
 
 def _batches(shapes, batch_size):

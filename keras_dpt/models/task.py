@@ -96,6 +96,11 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
 
     def _compile(self, optimizer, loss, metrics, **kwargs):
         """keras-hub's `compile`; an optimizer with a rate for the encoder is told which that is."""
+        if self.backbone is None:  # keras-hub compiles in `super().__init__`
+            raise TrainingError(
+                f"`{type(self).__name__}.__init__` must set `self.backbone` and "
+                "`self.preprocessor` before it calls `super().__init__`."
+            )
         introduce(optimizer, self.backbone.image_encoder, self.trainable_variables)
         loss, metrics = self.loss_and_metrics(loss, metrics)
         keras_hub.models.Task.compile(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from files import photo
 
-from keras_dpt.datasets import DataWarning, Source, check
+from keras_dpt.datasets import DataWarning, Source, TargetKind, check
 from keras_dpt.errors import DataError, KerasDPTError
 
 
@@ -152,3 +152,23 @@ def test_threads_may_share_a_source():
     for thread in threads:
         thread.join()
     assert seen == [[1, 2, 3, 4]] * 4
+
+
+@pytest.mark.parametrize(
+    "pair, message",
+    [
+        (None, r"must return \(image, target\). Received: NoneType"),
+        ({"image": 0, "target": 1}, "Received: dict"),
+        ((np.full((4, 6, 3), 0.5), np.ones((4, 6))), "the image: "),  # not a black image
+    ],
+)
+def test_what_a_reader_returns_by_mistake(pair, message):
+    source = Source("mine", ["a"], lambda i: pair, "metric_depth")
+    with pytest.raises(DataError, match=f"mine, sample a: .*{message}"):
+        source[0]
+
+
+def test_names_of_kinds_are_taken_once():
+    for names in ({"kind": "labels", "target": "mine"}, {"kind": "mine", "target": "depth"}):
+        with pytest.raises(ValueError, match="which are taken by keras_dpt.datasets.kinds"):
+            type("Mine", (TargetKind,), names)
