@@ -149,10 +149,13 @@ import os, sys, time
 from pathlib import Path
 from files import hold  # alone, without Keras: quick
 has = hold(Path("."))
-if sys.argv[1:] == ["fork"] and os.fork() == 0:
-    time.sleep(60)  # a worker that outlives its process
-    os._exit(0)
-print(has, flush=True)
+if sys.argv[1:] == ["fork"]:
+    if os.fork() == 0:
+        print(has, flush=True)  # from here on it holds nothing itself
+        time.sleep(60)  # a worker that outlives its process
+        os._exit(0)
+else:
+    print(has, flush=True)
 sys.stdin.read()
 """
 
