@@ -8,6 +8,7 @@ An error names the file, the field, what is expected and what was received. Plai
 
 import json
 import math
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,9 @@ class Real:
 
     def check(self, value, path):
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        # An int may be too large for a float.
         inside = is_number and value == value and self.low <= value <= self.high
-        if inside and abs(value) < 1e300 and not (self.above and value == self.low):
+        finite = inside and abs(value) <= sys.float_info.max  # an int may be too large for a float
+        if finite and not (self.above and value == self.low):
             return
         low = f"above {self.low:g}" if self.above else f"from {self.low:g}"
         if math.isinf(self.low) and math.isinf(self.high):

@@ -1,5 +1,6 @@
 """Files and folders appear whole or not at all, and nothing stays of processes that were killed."""
 
+import io
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from keras_dpt.files import (
     release,
     sweep,
     temporary_folder,
+    written,
     written_whole,
 )
 
@@ -118,6 +120,49 @@ def test_whole_or_not_at_all(tmp_path):
     assert names(tmp_path) == ["file"]
     mode = path.stat().st_mode & 0o777
     assert mode == 0o666 & ~_umask()  # as of any other file, not private
+
+
+def test_paths_and_file_objects(tmp_path):
+    whole = io.BytesIO()
+    for target in (whole, tmp_path / "file", str(tmp_path / "other")):
+        with written(target, DepthError) as file:
+            file.write(b"one")
+            assert whole.getvalue() in (b"", b"one")
+    assert whole.getvalue() == b"one"
+    assert [(tmp_path / name).read_bytes() for name in names(tmp_path)] == [b"one", b"one"]
+    closed = io.BytesIO()
+    closed.close()
+    for target, why in ((io.StringIO(), "takes no bytes"), (closed, "Cannot write to BytesIO")):
+        with pytest.raises(DepthError, match=why), written(target, DepthError) as file:
+            file.write(b"one")
+
+
+@needs_locks
+@pytest.mark.parametrize("taken", ["removed", "held"])
+def test_another_process_is_quicker_than_the_lock(taken, tmp_path, monkeypatch):
+    """It takes what is new for what a killed process left; another name is tried then."""
+    lock, counts = files.try_lock, [0]
+
+    def slow_lock(descriptor):
+        counts[0] += 1
+        if counts[0] % 2 == 0:
+            return lock(descriptor)
+        (new,) = names(tmp_path)
+        if taken == "held":
+            return False
+        path = tmp_path / new
+        path.rmdir() if path.is_dir() else path.unlink()
+        return lock(descriptor)
+
+    monkeypatch.setattr(files, "try_lock", slow_lock)
+    if taken == "removed":
+        with written_whole(tmp_path / "file", DepthError) as file:
+            file.write(b"one")
+        assert (tmp_path / "file").read_bytes() == b"one"
+        (tmp_path / "file").unlink()
+    with temporary_folder(tmp_path) as folder:
+        assert folder.is_dir() and counts[0] % 2 == 0
+        (folder / "a").touch()
 
 
 def test_a_file_that_is_closed_within(tmp_path):

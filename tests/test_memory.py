@@ -1,3 +1,4 @@
+import ctypes
 import platform
 import subprocess
 import sys
@@ -45,4 +46,27 @@ def test_freed_memory_is_used_again():
 
 def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert keep_freed_memory() is False
+
+
+def test_what_is_asked_of_glibc(monkeypatch):
+    """Numbers of its malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX."""
+    asked = {}
+
+    class Library:
+        agrees = 1
+
+        def __init__(self, name):
+            assert name is None
+
+        def mallopt(self, parameter, value):
+            asked[parameter] = value
+            return self.agrees
+
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    assert keep_freed_memory() is True
+    assert asked == {-1: 2**31 - 1, -3: 2**31 - 1, -8: 1}
+    monkeypatch.setattr(Library, "agrees", 0)
     assert keep_freed_memory() is False

@@ -1,6 +1,7 @@
 """What JSON of others may hold: one message with file, field, expectation and value."""
 
 import json
+import sys
 
 import pytest
 
@@ -25,11 +26,12 @@ from keras_dpt.schema import (
 PRIMES = Whole(2, 7)
 GOOD_AND_BAD = [
     (PRIMES, (2, 7), (1, 8, 2.0, True, "2", None, 10**400)),
-    (Real(), (0, -1.5, 1e200), (float("nan"), float("inf"), "1", True, None, 10**400)),
+    (Real(), (0, -1.5, sys.float_info.max), (float("nan"), float("inf"), "1", True, None, 10**400)),
     (Real(0, 1, above=True), (1e-9, 1), (0, -1, 1.1, float("nan"))),
     (Flag(), (True, False), (0, 1, "true", None)),
     (Text(3), ("", "abc"), ("abcd", 7, None, ["a"])),
     (FileName(), ("a.bin", "..a"), ("../a", "/a", "a/b", "a\\b", "C:a", "..", ".", "", 7, "a\0")),
+    (FileName(), ("a" * 255,), ("a" * 256,)),
     (OneOf((1, "x")), (1, "x"), (True, 1.0, "y")),
     (ListOf(PRIMES, 1, 2), ([2], [2, 3]), ([], [2, 3, 5], [9], "2", {"0": 2})),
     (MapOf(PRIMES), ({}, {"a": 2}), ({"a": 1}, [], 7)),
