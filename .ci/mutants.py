@@ -40,7 +40,7 @@ ROOMS = {
         "files.py npy.py schema.py memory.py",
         "test_files.py test_npy.py test_schema.py test_memory.py",
     ),
-    "weights": ("weights", "weights"),
+    "weights": ("weights", "weights loading"),
     "loading": ("loading", "loading"),
     "images": ("images", "images"),
     "evaluation": ("evaluation", "evaluation"),
