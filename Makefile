@@ -10,7 +10,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: help demo test test-all durations benchmarks $(BACKENDS:%=test-%) test-documents test-apps test-slow \
 	test-wheel test-oldest fuzz parity evaluate notebooks figures docs lint format release clean test-openvino \
-	test-distributed test-faults mutants
+	test-distributed test-faults
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
 	@echo "make test         the quicker tests on TensorFlow, JAX and PyTorch, up to 8 minutes each (make test-jax for one)"
@@ -21,7 +21,6 @@ help:
 	@echo "make test-distributed  two processes train like one, as on two hosts, on each backend (10 minutes)"
 	@echo "make fuzz         damaged files of all kinds, FUZZ=300 of each, on each backend of BACKENDS"
 	@echo "make test-faults  commands and trainings that are killed at FAULTS=8 places each (PyTorch)"
-	@echo "make mutants      MUTANTS=12 small changes to each of ROOMS=\"files weights\" that tests should notice"
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
 	@echo "make parity       full-size models against independent references (25 minutes)"
 	@echo "make evaluate     the table of docs/guides/scores.md (DATA=folder), into evaluations/"
@@ -85,12 +84,6 @@ fuzz: $(VENV)/.developer
 test-faults: $(VENV)/.developer
 	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(PYTEST) -m slow tests/faults
 
-# A minute for each change on a slow core. On PyTorch; Linux only.
-MUTANTS ?= 12
-ROOMS ?= files weights
-mutants: $(VENV)/.developer
-	$(VENV)/bin/python .ci/mutants.py $(ROOMS) --each $(MUTANTS)
-
 test-slow: $(VENV)/.developer
 	$(VENV)/bin/python .ci/test_backends.py $(BACKENDS) -- -m slow
 
@@ -104,6 +97,7 @@ EVALUATE = $(VENV)/bin/keras-dpt evaluate
 evaluate: $(VENV)/.user
 	@test -d "$(DATA)" || { echo "DATA=folder with nyuv2/, depth_misc/, middlebury/ and camvid/"; exit 1; }
 	$(EVALUATE) --preset dpt_mini_nyuv2 --protocol nyuv2_val --data $(DATA)/nyuv2
+	$(EVALUATE) --preset dpt_mini_nyuv2_metric --protocol nyuv2_val_metric --data $(DATA)/nyuv2
 	$(EVALUATE) --preset dpt_mini_nyuv2 --protocol depth_misc --data $(DATA)/depth_misc
 	$(EVALUATE) --preset dpt_mini_nyuv2 --protocol middlebury --data $(DATA)/middlebury
 	$(EVALUATE) --preset dpt_mini_camvid --protocol camvid_val --data $(DATA)/camvid

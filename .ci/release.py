@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = "keras_dpt_presets"
-BUNDLED = ("dpt_mini_camvid", "dpt_mini_nyuv2")
+BUNDLED = ("dpt_mini_camvid", "dpt_mini_nyuv2", "dpt_mini_nyuv2_metric")
 LICENSES = ("LICENSE", "LICENSES.md")
 MAX_MB = 40  # of an archive; the bundled weights are half of it
 # Parts of paths that no archive has: tests, data sets, what runs leave behind.
