@@ -7,7 +7,8 @@ network is aligned to the training set, then trained with the scale-invariant lo
 was cut off goes on with the same command. The result is OUT/preset, for `from_preset`.
 
     KERAS_BACKEND=torch python examples/finetune_depth.py nyuv2:DATA/nyuv2 \\
-        --preset dpt_mini_nyuv2 --size 192x256 --epochs 5 --learning-rate 1e-4 --half --out runs/metric
+        --preset dpt_mini_nyuv2 --size 192x256 --epochs 5 --learning-rate 1e-4 --half \\
+        --out runs/metric
 
 That took 34 minutes on two busy CPU cores; val AbsRel went from 0.273, aligned only, to 0.194,
 delta < 1.25 from 0.54 to 0.69, in metres without alignment: `dpt_mini_nyuv2_metric`. dpt_hybrid
