@@ -53,14 +53,20 @@ def _run(args):
     from keras_dpt.models.tasks import load_task
 
     named = args.preset in presets.preset_names()
-    multiple = presets.read_preset(args.preset)["image"]["multiple_of"] if named else None
+    preset = presets.read_preset(args.preset) if named else None
+    multiple = preset["image"]["multiple_of"] if named else None
+    size = args.image_size
+    if named and size is None:
+        # Swin's one size, which its files have.
+        side = preset["architecture"]["encoder_config"].get("image_size")
+        size = side and (side, side)
     # Before weights are fetched.
-    check_request(args.output, args.format, args.image_size, args.batch, multiple)
+    check_request(args.output, args.format, size, args.batch, multiple)
     about = export_model(
         load_task(args.preset),
         args.output,
         args.format,
-        args.image_size,
+        size,
         args.batch,
         origin=_origin(args.preset),
     )

@@ -61,7 +61,10 @@ def attention_maps(model, image, points=CORNERS, blocks=None) -> list[AttentionM
     encoder = model.backbone.image_encoder
     layers = encoder.attention_blocks()
     if not layers:
-        raise EvaluationError(f"{type(encoder).__name__} has no attention that can be looked into.")
+        raise EvaluationError(
+            "Attention maps are for encoders whose tokens see the whole image: ViT, DeiT, hybrids, "
+            f"BEiT, DINOv2. Received: {type(encoder).__name__}."
+        )
     indices = tuple(
         getattr(encoder, "out_indices", range(len(layers))) if blocks is None else blocks
     )

@@ -73,12 +73,17 @@ def resolution_study(
 
     Returns: a `Study`; `change` is how much worse than at factor 1 the first metric is, in percent
         (negative: better).
-    Raises: EvaluationError: (a ValueError) the model takes images of their own size.
+    Raises: EvaluationError: (a ValueError) the model takes images of their own size, or of one size.
     """
     protocol = get_protocol(protocol)
     size = model.preprocessor.image_size
     if size is None:
         raise EvaluationError("The preset has no image size; there is no resolution to start from.")
+    if None not in (fixed := model.backbone.input.shape[1:3]):
+        raise EvaluationError(
+            f"This network takes images of {fixed[0]} x {fixed[1]} (height x width) only; there is "
+            "no other resolution to compare with."
+        )
     rows, first, multiple = [], None, model.backbone.size_multiple
     try:
         for factor in factors:
@@ -107,8 +112,24 @@ def resolution_study(
     return Study("resolution", "Ranftl et al. 2021, Figure 4", rows, about | _environment())
 
 
+_HYBRID = ("ViTHybridEncoder", "EfficientNetHybridEncoder")
+_WITH_TOKENS = ("ViTEncoder", *_HYBRID, "BEiTEncoder", "DINOv2Encoder")
+
+
+def _config_of(preset, *encoders):
+    """Arguments of a preset's encoder. Raises: EvaluationError: it isn't one of these."""
+    encoder = preset["architecture"]["encoder"]
+    if encoder not in encoders:
+        raise EvaluationError(
+            f"This study takes presets on {', '.join(encoders)}. Received: {preset['name']!r} on "
+            f"{encoder}."
+        )
+    return preset["architecture"]["encoder_config"]
+
+
 def readout_variants(preset: dict) -> dict[str, dict]:
     """Presets that treat the class token in the three ways of Table 7, by name."""
+    _config_of(preset, *_WITH_TOKENS)
     return {
         mode: _changed(preset, backbone_config={"readout": mode})
         for mode in ("ignore", "add", "project")
@@ -121,7 +142,7 @@ def taps_variants(preset: dict) -> dict[str, dict]:
     Blocks only, evenly spread or the last ones; for encoders with convolutional stages also the
     paper's choice of two stages and two blocks.
     """
-    config = preset["architecture"]["encoder_config"]
+    config = _config_of(preset, *_WITH_TOKENS)
     layers = config["num_layers"]
     hybrid = "out_stages" in config
     even = [round((i + 1) * layers / 4) - 1 for i in range(4)]
@@ -143,7 +164,7 @@ def taps_variants(preset: dict) -> dict[str, dict]:
 
 def encoder_variants(preset: dict) -> dict[str, dict]:
     """Presets with a plain and a hybrid encoder around the same transformer, as in Table 8."""
-    config = preset["architecture"]["encoder_config"]
+    config = _config_of(preset, "ViTEncoder", *_HYBRID)
     layers = config["num_layers"]
     shared = {
         key: config[key]
@@ -242,6 +263,7 @@ def cost_study(names, image_size=(384, 384), repeats=10, dtype=None) -> Study:
         repeats: how many images are timed, after two that are not.
         dtype: policy of all layers.
 
+    Raises: EvaluationError: (a ValueError) a preset takes images of another size only.
     Returns: a `Study`; `median_ms` and `fastest_ms` are of the compiled network alone, one image at
         a time, output on the host.
     """
@@ -249,8 +271,13 @@ def cost_study(names, image_size=(384, 384), repeats=10, dtype=None) -> Study:
     for name in names:
         config = presets.read_preset(name)
         model = task_named(config["task"]).from_architecture(config, dtype=dtype)
-        multiple = model.backbone.size_multiple
+        multiple, fixed = model.backbone.size_multiple, model.backbone.image_encoder.fixed_size
         size = [max(multiple, multiple * round(side / multiple)) for side in image_size]
+        if fixed is not None and tuple(size) != tuple(fixed):
+            raise EvaluationError(
+                f"{name} takes images of {fixed[0]} x {fixed[1]} (height x width) only. Received: "
+                f"image_size={tuple(image_size)}. Compare it at its own size, or leave it out."
+            )
         image = np.random.default_rng(0).uniform(-1, 1, (1, *size, 3)).astype("float32")
         times = []
         for _ in range(repeats + 2):

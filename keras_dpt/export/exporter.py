@@ -33,7 +33,8 @@ def export_model(
             as `.bin`), or a folder ("tf_saved_model").
         format: "onnx", "tf_saved_model", "litert" or "openvino".
         image_size: `(height, width)`, multiples of the model's `size_multiple`, that the file
-            is fixed to. `None` leaves them free: it then takes any such multiples.
+            is fixed to. `None` leaves them free: it then takes any such multiples. A network of one
+            size, such as one on Swin, makes a file of that size.
         batch_size: number of images that the file is fixed to; `None` leaves it free.
         tolerance: the largest difference to accept, as a share of the range of Keras's output.
         origin: dict about the weights, such as preset and licence, for the JSON file.
@@ -44,6 +45,8 @@ def export_model(
         written or is not the same network.
     """
     path = Path(path)
+    if isinstance(model, DPTTask):
+        image_size = _size_of(model, image_size)
     form = check_request(path, format, image_size, batch_size)
     _check_model(model)
     multiple = model.backbone.size_multiple
@@ -84,6 +87,19 @@ def check_request(path, format, image_size=None, batch_size=None, multiple=None)
     needed = (form.runtime, *PAIRS[backend, form.name].packages)
     check_packages(needed, f"Export to {form.name} on {backend}")
     return form
+
+
+def _size_of(model, image_size):
+    """`image_size`, or that of a network that was built for one size."""
+    fixed = tuple(model.backbone.input.shape[1:3])
+    if None in fixed:
+        return image_size
+    if image_size is not None and tuple(image_size) != fixed:
+        raise ExportError(
+            f"This network takes images of {fixed[0]} x {fixed[1]} (height x width) only. "
+            f"Received: image_size={image_size!r}."
+        )
+    return fixed
 
 
 def _check_size(size):

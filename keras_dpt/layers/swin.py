@@ -189,7 +189,7 @@ class _WindowBlock(keras.layers.Layer):
         side, shift = self.window, self.shift
         mask = None
         if shift:
-            x = ops.roll(x, (-shift, -shift), axis=(1, 2))
+            x = rolled(x, shift)
             mask = shift_mask(height, width, side, shift)
         rows, columns = height // side, width // side
         x = ops.reshape(x, (-1, rows, side, columns, side, channels))
@@ -197,7 +197,7 @@ class _WindowBlock(keras.layers.Layer):
         x = self.attention(x) if mask is None else self.attention(x, mask)
         x = ops.reshape(x, (-1, rows, columns, side, side, channels))
         x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (-1, height, width, channels))
-        return ops.roll(x, (shift, shift), axis=(1, 2)) if shift else x
+        return rolled(x, -shift) if shift else x
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -211,6 +211,15 @@ class _WindowBlock(keras.layers.Layer):
             "shift": self.shift,
             "epsilon": self.epsilon,
         }
+
+
+def rolled(x, shift):
+    """A map `(B, h, w, C)` that begins `shift` cells further down and to the right.
+
+    In slices, as LiteRT does not roll.
+    """
+    x = ops.concatenate([x[:, shift:], x[:, :shift]], axis=1)
+    return ops.concatenate([x[:, :, shift:], x[:, :, :shift]], axis=2)
 
 
 @functools.lru_cache(maxsize=32)

@@ -115,11 +115,13 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
         return self.image_encoder.default_lora_layer_names()
 
     def enable_lora(self, rank, target_layer_names=None):
-        """Freeze the backbone and train low-rank adapters in some of its dense layers.
+        """Freeze the backbone and train low-rank adapters in some of its layers.
 
         Args:
             rank: rank of the adapters.
-            target_layer_names: names of the layers; by default `default_lora_layer_names()`.
+            target_layer_names: names of dense layers or convolutions; by default
+                `default_lora_layer_names()`. Networks of convolutions have no default: "conv" is
+                what ResNet's and EfficientNet-Lite's are called.
 
         Raises: ValueError: the backbone has no layer of these names; nothing is frozen then.
             TrainingError: (a ValueError) the backend does not train.

@@ -307,6 +307,12 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
                 f'This model is trained on Batches(..., target="{self.learns}"). Received: '
                 f'target="{batches.target}".'
             )
+        fixed = self.backbone.image_encoder.fixed_size
+        if fixed is not None and tuple(batches.size) != tuple(fixed):
+            raise DataError(
+                f"Batches must be of {fixed[0]} x {fixed[1]} (height x width) for this network. "
+                f"Received: {batches.size}."
+            )
         multiple = self.backbone.image_encoder.required_multiple
         if any(side % multiple for side in batches.size):
             near = tuple(max(1, round(side / multiple)) * multiple for side in batches.size)

@@ -46,6 +46,7 @@ class Sharper:
 
     class backbone:
         size_multiple = 32
+        input = keras.Input((None, None, 3))
         dtype_policy = keras.dtype_policies.DTypePolicy("float32")
 
     def __init__(self):
