@@ -7,17 +7,21 @@ from keras_dpt.layers.folding import convolve_and_normalize
 from keras_dpt.layers.initializers import HostVarianceScaling
 from keras_dpt.layers.linear import Conv2D
 from keras_dpt.ops import in_place
+from keras_dpt.ops.attention import for_other_programs
 from keras_dpt.ops.grouped import convolve_in_groups, learns_slowly_in_groups
 
 
 class GroupedConv2D(Conv2D):
     """`Conv2D` in groups, in training as products of matrices where gradients are slow.
 
+    So it is in exported files of TensorFlow's, whose own form calls XLA, which others do not have.
+
     Args, inputs and returns: as in `keras.layers.Conv2D`, with `padding="valid"`.
     """
 
     def convolution_op(self, inputs, kernel, bias=None, training=None):
-        if not training or self.groups == 1 or not learns_slowly_in_groups():
+        in_products = (training or for_other_programs()) and learns_slowly_in_groups()
+        if self.groups == 1 or not in_products:
             return super().convolution_op(inputs, kernel, bias, training)
         x = ops.convert_to_tensor(inputs)
         x = convolve_in_groups(x, ops.convert_to_tensor(kernel), self.groups, self.strides[0])

@@ -26,6 +26,11 @@ def all_heads_at_once():
         _whole = before
 
 
+def for_other_programs():
+    """Whether a graph is being made that other programs will run, see `all_heads_at_once`."""
+    return _whole
+
+
 def attend(qkv, bias=None, scale=None):
     """Scaled dot-product attention.
 

@@ -51,7 +51,7 @@ def values(variables):
     return {v.path: np.array(ops.convert_to_numpy(v)) for v in variables}
 
 
-@pytest.mark.compiles_long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 def test_lora(name, tmp_path):
     model, x = network(name), (tiny.images(1),)
@@ -82,6 +82,7 @@ def test_lora(name, tmp_path):
         model.save_weights(tmp_path / "frozen.weights.h5")
     other = network(name)
     other.backbone.enable_lora(2, names)
+    other.compile(keras.optimizers.SGD(0.05), metrics=None)
     other.load_weights(tmp_path / "frozen.weights.h5")
     set_adapters(other, adapters)
     np.testing.assert_allclose(predict(other, x), after, rtol=1e-5)
@@ -92,7 +93,6 @@ def test_lora(name, tmp_path):
     np.testing.assert_allclose(predict(merged, x), after, rtol=1e-4)
 
 
-@pytest.mark.compiles_long
 @pytest.mark.slow  # Keras collects garbage after each layer
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method implemented")
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name not in tiny.CONVOLUTIONAL])
@@ -166,8 +166,7 @@ def test_other_sizes_are_refused(name, tmp_path):
     model = network(name)
     with pytest.raises(ValueError, match=r"expected shape=\(None, 64, 64, 3\), found .*64, 96"):
         model(tiny.images(1, 64, 96))
-    batches = SimpleNamespace(target="depth", size=(64, 96))
-    batches.target = model.learns
+    batches = SimpleNamespace(target=model.learns, size=(64, 96))
     with pytest.raises(DataError, match=r"Batches must be of 64 x 64 .*\(64, 96\)"):
         model._check_batches(batches)
     with pytest.raises(EvaluationError, match="64 x 64 .* only; there is no other resolution"):
@@ -179,7 +178,7 @@ def test_other_sizes_are_refused(name, tmp_path):
         attention_maps(model, tiny.photos(1)[0])
 
 
-@pytest.mark.compiles_long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_command_with_a_saved_one(name, tmp_path, monkeypatch):
     from PIL import Image
@@ -188,7 +187,7 @@ def test_the_command_with_a_saved_one(name, tmp_path, monkeypatch):
     model, photo = network(name), tiny.photos(1, 70, 100)[0]
     model.save_to_preset("mine")
     Image.fromarray(photo).save("photo.png")
-    command = "depth photo.png --preset mine --format npy -o".split()
+    command = ["depth", "photo.png", "--preset", "mine", "--format", "npy", "-o"]
     assert cli.main([*command, "out"]) == 0
     depth = model.predict_image(photo)
     np.testing.assert_allclose(np.load("out/photo_depth.npy"), depth.values, rtol=1e-4)
@@ -197,7 +196,8 @@ def test_the_command_with_a_saved_one(name, tmp_path, monkeypatch):
     known = []
     for (row, column), metres in zip(ends, (1, 3), strict=True):
         known += ["--known", str(row), str(column), str(metres)]
-    assert cli.main("points photo.png --preset mine --fov 60 -o p.ply".split() + known) == 0
+    points = ["points", "photo.png", "--preset", "mine", "--fov", "60", "-o", "p.ply"]
+    assert cli.main([*points, *known]) == 0
     assert (tmp_path / "p.ply").read_bytes().startswith(b"ply")
 
 
