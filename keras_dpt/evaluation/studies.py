@@ -73,7 +73,8 @@ def resolution_study(
 
     Returns: a `Study`; `change` is how much worse than at factor 1 the first metric is, in percent
         (negative: better).
-    Raises: EvaluationError: (a ValueError) the model takes images of their own size, or of one size.
+    Raises: EvaluationError: (a ValueError) the model takes images of their own size, or of one
+        size only.
     """
     protocol = get_protocol(protocol)
     size = model.preprocessor.image_size
