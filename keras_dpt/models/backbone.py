@@ -133,9 +133,9 @@ class DPTBackbone(FromPreset, OnOpenVINO, keras_hub.models.Backbone):
         if not able & set(names):
             dense = [x.name for x in layers if isinstance(x, keras.layers.Dense)]
             raise ValueError(
-                "No layer of this network is called "
-                f"{' or '.join(map(repr, names)) or 'as by default: the encoder names none'}. Give "
-                f"`target_layer_names=`, such as {(dense or sorted(able))[:6]}."
+                "No layer to adapt: "
+                f"{list(names) or 'this encoder has no default'}. Give `target_layer_names=` of "
+                f"dense layers or convolutions, such as {(dense or sorted(able))[:6]}."
             )
         super().enable_lora(rank, names)
 
