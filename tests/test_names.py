@@ -47,6 +47,10 @@ NAME = re.compile(r"(?<![\w/.>-])keras_dpt(?!\.json)((?:\.[A-Za-z_]\w*)+)(?![\w/
 NAMES = sorted({(m[1].lstrip("."), where) for where, t in texts() for m in NAME.finditer(t)})
 
 
+# Modules that blocks of pages import from, and with them those above.
+IMPORTED = {name for _, t in texts() for name in re.findall(r"(?m)^ *from ([\w.]+) import ", t)}
+
+
 def test_there_are_names():
     names = {name for name, _ in NAMES}
     assert {"evaluation", "video", "training.Resume", "DPTDepth.from_preset"} <= names
@@ -58,8 +62,9 @@ def test_dotted_names_resolve(name, where):
     found, path = keras_dpt, "keras_dpt"
     for part in name.split("."):
         path = f"{path}.{part}"
-        if not hasattr(found, part) and where.endswith(".py"):
-            importlib.import_module(path)  # modules that sources name need not be public
+        # Modules that sources name or pages import need not be public.
+        if not hasattr(found, part) and (where.endswith(".py") or path in IMPORTED):
+            importlib.import_module(path)
         found = getattr(found, part)
 
 

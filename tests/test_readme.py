@@ -58,8 +58,10 @@ def test_segment_command_runs(workplace):
 def test_points_commands_run(workplace):
     trimesh = pytest.importorskip("trimesh")
     assert cli.main(command("points room", guide("points"))) == 0
-    assert cli.main(command("points photo", guide("points"))) == 0
-    for name in ("room.glb", "photo.ply"):
+    assert cli.main(command("points photo.jpg --output", guide("points"))) == 0
+    Path("photo.ply").rename("known.ply")
+    assert cli.main(command("points photo.jpg --fov", guide("points"))) == 0
+    for name in ("room.glb", "known.ply", "photo.ply"):
         scene = trimesh.load(name)
         cloud = scene if name.endswith("ply") else next(iter(scene.geometry.values()))
         assert len(cloud.vertices) == 480 * 640

@@ -42,7 +42,8 @@ def check_taps(taps):
                     f"`{name}` of a tap must be a whole number of at least {least}. Received: "
                     f"{value!r} in tap {n}."
                 )
-    strides = [tap.stride for tap in taps]
+    # Others are resized to the level of their place, whatever they come in.
+    strides = [tap.stride for tap in taps if not tap.reassemble]
     if strides != sorted(strides):
         raise ValueError(f"Taps must be ordered finest first. Received: strides {strides}.")
     return taps

@@ -92,7 +92,7 @@ def test_taps_of_a_decoder():
 def test_lora_names_layers_that_can_be_adapted():
     with pytest.raises(ValueError) as error:
         DPTBackbone(Means(), fusion_channels=4).enable_lora(2)
-    assert "called 'qkv'" in str(error.value) and "fusion_input_1" in str(error.value)
+    assert "to adapt: ['qkv']" in str(error.value) and "fusion_input_1" in str(error.value)
     assert "means" not in str(error.value)  # the encoder as a whole
 
 

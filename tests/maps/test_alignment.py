@@ -126,9 +126,9 @@ def test_invalid_points_never_count(scene, method):
 @pytest.mark.parametrize(
     "prediction, target, mask, says",
     [
-        ([1, 2, 3], [0, 0, 0], None, "0 of 3 points"),
-        ([1, 2, 3], [1, 0, np.nan], None, "1 of 3 points"),
-        ([1, 2, 3], [1, 2, 3], [True, False, False], "1 of 3 points"),
+        ([1, 2, 3], [0, 0, 0], None, "Received: 3, of which 0 can"),
+        ([1, 2, 3], [1, 0, np.nan], None, "Received: 3, of which 1 can"),
+        ([1, 2, 3], [1, 2, 3], [True, False, False], "Received: 3, of which 1 can"),
         ([7, 7, 8], [1, 2, 0], None, "7 at all 2 valid points"),
         ([1, 2, 3], [1, 2], None, "(2,)"),
         ([1, 2, 3], [1, 2, 3], [True], "mask is (1,)"),
