@@ -48,7 +48,7 @@ NAMES = sorted({(m[1].lstrip("."), where) for where, t in texts() for m in NAME.
 
 
 # Modules that blocks of pages import from, and with them those above.
-IMPORTED = {name for _, t in texts() for name in re.findall(r"(?m)^ *from ([\w.]+) import ", t)}
+IMPORTED = {x for _, t in texts() for x in re.findall(r"(?m)^ *from ([\w.]+) import ", t)}
 
 
 def test_there_are_names():

@@ -99,7 +99,9 @@ def test_samples_that_cannot_be_aligned_are_left_to_the_others(model, outputs):
     depths = [1 / (0.03 * x + 0.2) for x in outputs]
     depths[1] = np.zeros(SIZE)
     assert to_metric(model, source(depths)).scale == pytest.approx(0.03, rel=1e-3)
-    with pytest.raises(TrainingError, match="Nothing to align the model to: .*2048, of which 0 can"):
+    with pytest.raises(
+        TrainingError, match="Nothing to align the model to: .*2048, of which 0 can"
+    ):
         to_metric(model, source([np.zeros(SIZE)] * 4))
 
 
