@@ -21,6 +21,7 @@ from keras_dpt.cli import (
     study,
     verify,
 )
+from keras_dpt.cli.backend import about_the_backend
 from keras_dpt.errors import KerasDPTError
 from keras_dpt.logs import quiet_frameworks
 from keras_dpt.memory import keep_freed_memory
@@ -58,10 +59,11 @@ def _run(args):
             return args.run(args)
     except BrokenPipeError:
         raise
-    except (KerasDPTError, ValueError, OSError) as error:
-        if args.debug:
+    except (KerasDPTError, ValueError, OSError, ImportError) as error:
+        message = about_the_backend(error) or error
+        if args.debug or message is error and isinstance(error, ImportError):
             raise
-        print(f"keras-dpt: {error}", file=sys.stderr)
+        print(f"keras-dpt: {message}", file=sys.stderr)
         return 2
     except process.Told as told:
         print(f"keras-dpt: ended by {told}", file=sys.stderr)

@@ -83,7 +83,7 @@ def _run(args):
     from keras_dpt.images.reading import read_image
     from keras_dpt.maps.points import check_point_file, check_tilt, depth_to_points, pinhole
 
-    output = args.output or Path(f"{Path(args.photo).stem}.ply")
+    output = args.output or Path(f"{Path(args.photo).stem or 'points'}.ply")
     # All that can be wrong is found before the network runs.
     check_point_file(output)
     check_tilt(args.max_tilt)

@@ -1,5 +1,6 @@
 """The command as a process: pipes that close, consoles of few characters, signals, no streams."""
 
+import importlib.util
 import io
 import os
 import signal
@@ -99,3 +100,23 @@ def test_other_threads_cannot_say_what_signals_do():
     thread.start()
     thread.join()
     assert codes == [0] and process.BROKEN_PIPE == 128 + 13
+
+
+@pytest.mark.parametrize("name", ["tensorflw", "openvino"])
+def test_a_backend_that_is_not_there(name, tmp_path):
+    """In one message, whatever Keras raises for it."""
+    if importlib.util.find_spec(name):
+        pytest.skip(f"{name} is there")
+    (tmp_path / "photo.ppm").write_bytes(b"P6 2 2 255 " + bytes(12))
+    command = [sys.executable, "-m", "keras_dpt", "depth", "photo.ppm", "-o", "out"]
+    result = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"KERAS_BACKEND": name},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("keras-dpt: Keras") and line.endswith(f"Received: {name}.")
+    assert "torch" in line and not (tmp_path / "out").exists()
