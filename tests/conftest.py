@@ -3,9 +3,15 @@
 import csv
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+# PyTorch's build for CUDA brings Triton. Loaded after TensorFlow, as transformers do, it ends the
+# process (Triton 3.7 and TensorFlow 2.21).
+with suppress(ImportError):
+    import triton  # noqa: F401
 
 # KERAS_BACKEND picks the backend. TensorFlow is always there, keras-hub needs it: keep it quiet.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

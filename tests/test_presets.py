@@ -72,6 +72,17 @@ def test_nothing_is_left_out(name):
     assert preset["sources"] or preset_path(name), "neither fetched nor embedded"
 
 
+@pytest.mark.parametrize("name", [name for name in preset_names() if preset_path(name)])
+def test_bundled_files_are_as_the_preset_says(name):
+    preset, task = read_preset(name), json.loads(Path(preset_path(name), "task.json").read_text())
+    config = task["config"]
+    assert preset["architecture"]["task_config"].items() <= config.items()
+    encoder = config["backbone"]["config"]["image_encoder"]["config"]
+    assert preset["architecture"]["encoder_config"].items() <= encoder.items()
+    converter = json.loads(Path(preset_path(name), "image_converter.json").read_text())["config"]
+    assert converter["image_size"] == preset["image"]["image_size"]
+
+
 @pytest.mark.parametrize("name", preset_names("depth"))
 def test_keys_are_constructor_arguments(name):
     preset = read_preset(name)

@@ -57,6 +57,22 @@ def test_what_cannot_be_parsed(options, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_network_of_one_size_is_exported_at_it(tmp_path, monkeypatch):
+    asked = []
+
+    def export_model(model, path, form, size, *args, **options):
+        asked.append(size)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(tasks, "load_task", lambda preset: None)
+    monkeypatch.setattr("keras_dpt.export.exporter.check_request", lambda *_: None)
+    monkeypatch.setattr("keras_dpt.export.export_model", export_model)
+    for preset in ("dpt_swin2_tiny_256", "dpt_hybrid"):
+        command = ["export", "--preset", preset, "--format", "onnx"]
+        assert cli.main([*command, "--out", str(tmp_path / "d.onnx")]) == 2
+    assert asked == [(256, 256), None]
+
+
 def test_a_preset_travels_with_its_licence_and_a_folder_without_its_path(tmp_path):
     origin = export._origin("dpt_mini_nyuv2")
     assert origin["preset"] == "dpt_mini_nyuv2"

@@ -5,6 +5,7 @@ import pytest
 from files import photo
 
 from keras_dpt.datasets import DataWarning, Source, TargetKind, check
+from keras_dpt.datasets.kinds import KINDS
 from keras_dpt.errors import DataError, KerasDPTError
 
 
@@ -166,6 +167,16 @@ def test_what_a_reader_returns_by_mistake(pair, message):
     source = Source("mine", ["a"], lambda i: pair, "metric_depth")
     with pytest.raises(DataError, match=f"mine, sample a: .*{message}"):
         source[0]
+
+
+def test_the_target_of_a_kind_is_called_like_it_by_default():
+    class Mine(TargetKind):
+        kind = "test_source_mine"
+
+    try:
+        assert Mine.target == "test_source_mine"
+    finally:
+        del KINDS["test_source_mine"]
 
 
 def test_names_of_kinds_are_taken_once():

@@ -132,3 +132,10 @@ def test_cost():
 def test_refusals():
     with pytest.raises(EvaluationError, match="readout, taps, encoders. Received: 'size'"):
         studies.training_study("size", "dpt_mini_nyuv2", None, None, "aligned_depth")
+    for study, name in (
+        (studies.taps_variants, "dpt_swin2_tiny_256"),
+        (studies.encoder_variants, "dpt_beit_base_384"),
+        (studies.readout_variants, "midas_v21"),
+    ):
+        with pytest.raises(EvaluationError, match=f"This study takes presets on .*{name}"):
+            study(presets.read_preset(name))
