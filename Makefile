@@ -13,7 +13,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 	test-distributed test-faults
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
-	@echo "make test         the quicker tests on TensorFlow, JAX and PyTorch, up to 8 minutes each (make test-jax for one)"
+	@echo "make test         the quicker tests on TensorFlow, JAX and PyTorch, 3 minutes each (make test-jax for one)"
 	@echo "make test-all     all of them, 10 to 60 minutes"
 	@echo "make test-openvino  prediction on OpenVINO, compared with PyTorch; about two minutes of CPU time"
 	@echo "make test-documents  the notebooks, each block of the guides and each export, once"
@@ -37,7 +37,7 @@ demo: $(VENV)/.user
 	KERAS_BACKEND=$${KERAS_BACKEND:-tensorflow} $(VENV)/bin/python examples/demo.py --out demo
 
 test: $(VENV)/.developer
-	@echo "The quicker tests of three backends take up to 25 minutes on two cores; make test-torch, of one, up to 8."
+	@echo "The quicker tests of three backends take 8 minutes on two cores; make test-torch, of one, 3."
 	@$(VENV)/bin/python .ci/test_backends.py $(BACKENDS) -- --numprocesses $(JOBS) --dist loadfile
 
 # With those that take long by tests/durations.csv.
