@@ -3,7 +3,7 @@
     python .ci/clean_room.py dist/keras_dpt-*.whl [--python python3.12]
 
 What runs there: the README's first Python blocks (on bundled presets, where they name others), the
-command line, both bundled presets, and `from_preset` of a local file. The environment that runs
+command line, the bundled presets, and `from_preset` of a local file. The environment that runs
 this script makes the file, so it needs the developers' packages.
 """
 
@@ -28,11 +28,13 @@ import keras_dpt
 assert sys.prefix in keras_dpt.__file__, keras_dpt.__file__
 depth = keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2").predict_image("photo.jpg")
 assert depth.values.shape == (480, 640) and np.isfinite(depth.values).all()
+room = keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2_metric").predict_image("photo.jpg")
+assert room.metres.shape == (480, 640) and (room.metres > 0).all()
 labels = keras_dpt.DPTSegmentation.from_preset("dpt_mini_camvid").predict_image("photo.jpg")
 assert sum(labels.shares().values()) > 0.99
 model = keras_dpt.DPTDepth.from_preset("small.safetensors")
 assert model.predict_image("photo.jpg").kind == "relative_inverse_depth"
-print("bundled presets and a local file:", depth, labels)
+print("bundled presets and a local file:", depth, room, labels)
 """
 COMMANDS = (
     ("--version",),

@@ -13,7 +13,19 @@ MODULES = {
 
 # Each row may import from itself and from the rows above it.
 ROWS = [
-    ("cards", "errors", "extras", "files", "logs", "npy", "presets", "schema", "version", "memory"),
+    (
+        "cards",
+        "errors",
+        "extras",
+        "files",
+        "logs",
+        "npy",
+        "presets",
+        "schema",
+        "space",
+        "version",
+        "memory",
+    ),
     ("hub", "ops", "images"),
     ("maps",),
     ("layers",),

@@ -13,11 +13,10 @@ from keras_dpt.errors import WeightsError
 from keras_dpt.files import temporary_folder
 from keras_dpt.models.tasks import task_named
 from keras_dpt.schema import explained
+from keras_dpt.space import check_space, disk_full_explained
 from keras_dpt.version import __version__
 from keras_dpt.weights.amount import check_amount
 from keras_dpt.weights.download import (
-    check_space,
-    disk_full_explained,
     download_from_hub,
     progress_bar,
 )

@@ -1,4 +1,4 @@
-"""`from_preset` by name, by file or by hub handle; and saving all or nothing."""
+"""`from_preset` by name, by file or by hub handle."""
 
 import logging
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ import keras
 
 from keras_dpt import presets
 from keras_dpt.errors import WeightsError
-from keras_dpt.files import folder_renewed
 from keras_dpt.models.arguments import check_arguments_of_preset
 from keras_dpt.models.finite import check_finite
 from keras_dpt.models.rebuilding import rebuilt
+from keras_dpt.models.saving import Saving
 from keras_dpt.models.sizes import set_sizes
 from keras_dpt.schema import explained
 
@@ -27,7 +27,7 @@ class _Presets:
         return {name: presets.read_preset(name) for name in presets.preset_names()}
 
 
-class FromPreset:
+class FromPreset(Saving):
     """Mixin before a keras-hub base class: widens what its `from_preset` accepts.
 
     keras-hub's table of built-in names is private and its list of Hugging Face architectures
@@ -90,18 +90,6 @@ class FromPreset:
         from keras_dpt.loading.keras_files import check_weights_file
 
         check_weights_file(filepath, self.variables)
-
-    def save_to_preset(self, preset_dir, max_shard_size=10):
-        """Save to a preset directory that `from_preset` loads.
-
-        It is complete or `from_preset` rejects it: never a mixture of two models.
-
-        Args:
-            preset_dir: folder; created if missing. Other files in it are kept.
-            max_shard_size: GB; larger weights are split into several files. `None` writes one file.
-        """
-        with folder_renewed(Path(preset_dir), "config.json") as folder:
-            super().save_to_preset(str(folder), max_shard_size=max_shard_size)
 
 
 class TaskFromPreset(FromPreset):

@@ -13,6 +13,7 @@ from keras_dpt.errors import TrainingError
 from keras_dpt.files import hold, release, written_whole
 from keras_dpt.models.task import without_optimizer
 from keras_dpt.schema import explained, reason_of
+from keras_dpt.space import disk_full_explained
 from keras_dpt.training.adapters import adapter_values, adapters_apart, set_adapters
 from keras_dpt.training.distribution import AverageGradients, alone, check_same, is_main_process
 from keras_dpt.training.log import EpochLog
@@ -263,7 +264,10 @@ class KeepBest(keras.callbacks.Callback):
         numbers = {"epoch": epoch + 1} | {name: float(number) for name, number in logs.items()}
         with without_optimizer(self.model):
             alone(self.model.save_weights, self._unfinished, overwrite=True)
-        with h5py.File(self._unfinished, "r+") as file:
+        with (
+            disk_full_explained(self.folder, self._unfinished, TrainingError),
+            h5py.File(self._unfinished, "r+") as file,
+        ):
             # In one file, so that they are never of two epochs; of fixed length, which is small.
             file.attrs[_BEST] = np.bytes_(json.dumps(numbers))
         os.replace(self._unfinished, self.path)

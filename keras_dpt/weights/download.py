@@ -1,17 +1,15 @@
 """Fetch files whole or not at all: from a URL, or from the Hugging Face hub."""
 
-import errno
 import hashlib
 import os
 import re
-import shutil
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
 from keras_dpt.errors import WeightsError
+from keras_dpt.space import check_space, disk_full_explained
 from keras_dpt.weights.bounds import HubBounds, Pace
 
 ATTEMPTS = 4
@@ -38,32 +36,6 @@ def sha256_of(file):
 def progress_bar(progress, **options):
     """A tqdm bar on standard error; without `progress` it does not show."""
     return tqdm(disable=not progress, **options)
-
-
-def check_space(folder, needed):
-    """Raise a WeightsError if `needed` bytes do not fit on the disk of `folder`."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise _disk_full(folder, f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB free")
-
-
-@contextmanager
-def disk_full_explained(folder, unfinished=None):
-    """Within it a write that fails for lack of space raises a WeightsError that says so.
-
-    Args:
-        folder: on the disk in question.
-        unfinished: path of a file to delete then.
-    """
-    try:
-        yield
-    except OSError as error:
-        # HDF5 hides the number in its message.
-        if error.errno != errno.ENOSPC and f"errno = {errno.ENOSPC}" not in str(error):
-            raise
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
-        raise _disk_full(folder, "it filled up while a file was written") from error
 
 
 def download(url, path, sha256=None, progress=True, max_size=MAX_SIZE):
@@ -278,10 +250,3 @@ def _reason(error):
     if isinstance(cause, Exception):  # of "Max retries exceeded with url: ... (Caused by ...)"
         error = re.sub(r"^\w+\([^)]*\): ", "", str(cause)) or type(cause).__name__
     return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
-
-
-def _disk_full(folder, what):
-    return WeightsError(
-        f"The disk of {folder} is too full: {what}. Make room, or set KERAS_DPT_CACHE to a "
-        "directory on a larger disk."
-    )

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import keras_dpt
-from keras_dpt import conversion, presets
+from keras_dpt import conversion, presets, space
 from keras_dpt.conversion.convert import CARD, convert
 from keras_dpt.errors import WeightsError
 from keras_dpt.weights.download import sha256_of
@@ -297,10 +297,8 @@ def test_nothing_half_written_stays(
 def test_too_small_a_disk_is_known_before_writing(
     authors_file, tmp_path, fake_network, monkeypatch
 ):
-    from keras_dpt.weights import download
-
     usage = type("Usage", (), {"free": 1_000_000})
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda folder: usage)
     monkeypatch.setattr(FakeNetwork, "save_to_preset", lambda *_: pytest.fail("wrote"))
     with pytest.raises(WeightsError, match=r"\d MB are needed and 1 MB free"):
         convert(authors_file, tmp_path / "out")

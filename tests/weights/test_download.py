@@ -10,10 +10,12 @@ import time
 import huggingface_hub
 import pytest
 
+from keras_dpt import space
 from keras_dpt.errors import WeightsError
+from keras_dpt.space import check_space
 from keras_dpt.weights import bounds
 from keras_dpt.weights import download as module
-from keras_dpt.weights.download import check_space, download, download_from_hub, sha256_of
+from keras_dpt.weights.download import download, download_from_hub, sha256_of
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several pieces
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -196,8 +198,8 @@ def test_offline(url, path, server, monkeypatch, variable):
 
 def test_too_small_a_disk(url, path, monkeypatch):
     usage = type("Usage", (), {"free": 1_000_000})
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(WeightsError, match="5 MB are needed and 1 MB free.*KERAS_DPT_CACHE"):
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(WeightsError, match=r"5\.1 MB are needed and 1 MB free.*KERAS_DPT_CACHE"):
         download(url, path, SHA256)
     assert remains(path) == []
     check_space(path.parent, 1_000_000)  # just fits
