@@ -10,6 +10,7 @@ this script makes the file, so it needs the developers' packages.
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -107,6 +108,8 @@ def _files(room):
     photo = Image.fromarray(pixels).resize((640, 480))
     for name in ("photo.jpg", "street.jpg", "room.jpg"):
         photo.save(room / name)
+    (room / "examples").mkdir()
+    shutil.copy(ROOT / "examples" / "motorcycle.jpg", room / "examples")
     save_file(small_tensors(), room / "small.safetensors")
     blocks = first_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
     assert blocks, "README.md has no Python blocks"

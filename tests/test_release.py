@@ -83,6 +83,15 @@ def test_clean_room_runs_the_readme_with_bundled_presets():
     assert not any(name in "".join(blocks) for name in ('"dpt_hybrid"', '"dpt_large"'))
 
 
+def test_clean_room_has_the_files_that_the_readme_names(tmp_path):
+    CLEAN_ROOM["_files"](tmp_path)
+    blocks = "".join(CLEAN_ROOM["first_blocks"]((ROOT / "README.md").read_text(encoding="utf-8")))
+    written = set(re.findall(r'save\("([^"]+)"', blocks))
+    named = set(re.findall(r'"([\w/]+\.\w{3,4})"', blocks)) - written
+    assert "examples/motorcycle.jpg" in named
+    assert [name for name in sorted(named) if not (tmp_path / name).is_file()] == []
+
+
 def test_metadata_name_the_licence(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
         archive.writestr("a.dist-info/METADATA", "Version: 1.2\nLicense-Expression: Apache-2.0\n")
