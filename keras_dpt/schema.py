@@ -243,6 +243,17 @@ def explained(name, error_class, what="cannot be read"):
         raise error_class(f"{name} {what}: {reason_of(error)}.") from error
 
 
+@contextmanager
+def naming(file):
+    """Within it this package's errors say which file they are about, where they do not already."""
+    try:
+        yield
+    except KerasDPTError as error:
+        if Path(file).name not in str(error):
+            error.args = (f"{file}: {error}",)
+        raise
+
+
 def reason_of(error):
     """The first line of an error's message, or its type if it has none."""
     lines = str(error).strip().splitlines()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_dpt.errors import WeightsError
 from keras_dpt.loading.preset_files import ARGUMENTS, OBJECT, arguments_in, numbers_in
-from keras_dpt.schema import checked, explained, parsed_json
+from keras_dpt.schema import checked, explained, naming, parsed_json
 from keras_dpt.weights.amount import check_amount
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -34,7 +34,7 @@ def load_keras_file(path, cls):
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"There is no file {path}.")
-    with explained(path, WeightsError, "cannot be loaded"):
+    with naming(path), explained(path, WeightsError, "cannot be loaded"):
         _check_archive(path)
         model = keras.saving.load_model(path, safe_mode=True)
     if not isinstance(model, cls):

@@ -13,6 +13,7 @@ from keras_dpt.models.decoder import checked_fusion_size, decode, resolve
 from keras_dpt.models.from_preset import FromPreset, check_whole
 from keras_dpt.models.openvino import OnOpenVINO
 from keras_dpt.ops.training import check_training
+from keras_dpt.schema import reason_of
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -215,6 +216,6 @@ def _deserialized(encoder):
         while "could not be deserialized" in str(error) and error.__context__ is not None:
             error = error.__context__
         raise WeightsError(
-            f"The encoder {name!r} cannot be built from its config: {error}. Its constructor must "
-            "take what `get_config` returns, `**kwargs` for Keras's own arguments included."
+            f"The encoder {name!r} cannot be built from its config: {reason_of(error)}. Its "
+            "constructor must take what `get_config` returns, `**kwargs` for Keras's own arguments included."
         ) from error

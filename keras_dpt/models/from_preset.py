@@ -1,7 +1,7 @@
 """`from_preset` by name, by file or by hub handle."""
 
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import keras
@@ -13,7 +13,7 @@ from keras_dpt.models.finite import check_finite
 from keras_dpt.models.rebuilding import rebuilt
 from keras_dpt.models.saving import Saving
 from keras_dpt.models.sizes import set_sizes
-from keras_dpt.schema import explained
+from keras_dpt.schema import explained, naming
 
 logger = logging.getLogger("keras_dpt")
 
@@ -190,10 +190,13 @@ def _of_keras_file(file, cls, load_weights, kwargs):
 def _named(directory, kwargs):
     """Whatever Keras says of a preset that it cannot load, as an error with the preset's name."""
     try:
-        with explained(directory, WeightsError, "cannot be loaded"):
+        # What was wrong may be an argument that was given.
+        with (
+            nullcontext() if kwargs else naming(directory),
+            explained(directory, WeightsError, "cannot be loaded"),
+        ):
             yield
     except WeightsError as error:
-        # What was wrong may be an argument that was given.
         if kwargs and isinstance(error.__cause__, TypeError | ValueError):
             raise error.__cause__ from None
         raise

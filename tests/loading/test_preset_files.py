@@ -17,6 +17,7 @@ from keras_dpt.loading.preset_files import ARGUMENTS
 from keras_dpt.schema import checked
 
 NAN, HUGE = float("nan"), 10**9
+GONE = object()  # the field is not there
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,7 @@ HOSTILE = [
     ("image_converter", "std", [0.5, 0.5]),
     ("image_converter", "keep_aspect_ratio", "yes"),
     ("image_converter", "resize", 7),
+    ("image_encoder", "hidden_dim", GONE),
     ("image_encoder", "num_heads", 0),
     ("image_encoder", "num_heads", 5),
     ("image_encoder", "hidden_dim", HUGE),
@@ -219,6 +221,8 @@ def test_configurations_make_sense(preset, place, field, value):
         if key == place:
             assert field in config
             config[field] = value
+            if value is GONE:
+                del config[field]
     file.write_text(json.dumps(data))
     error_of(preset)
 
