@@ -217,5 +217,5 @@ def _deserialized(encoder):
             error = error.__context__
         raise WeightsError(
             f"The encoder {name!r} cannot be built from its config: {reason_of(error)}. Its "
-            "constructor must take what `get_config` returns, and `**kwargs` for Keras's own arguments."
+            "constructor must take what `get_config` returns, with `**kwargs` for Keras's own."
         ) from error
