@@ -51,9 +51,12 @@ def first_blocks(readme):
     blocks = re.findall(r"^```python\n(.*?)^```", readme, flags=re.DOTALL | re.MULTILINE)[:BLOCKS]
 
     def bundled(match):
-        return f'{match[1]}.from_preset("{STAND_INS[match[1]]}"'
+        task, preset = match.groups()
+        return (
+            f'{task}.from_preset("{preset if preset.startswith("dpt_mini") else STAND_INS[task]}"'
+        )
 
-    pattern = rf'({"|".join(STAND_INS)})\.from_preset\("[^"]+"'
+    pattern = rf'({"|".join(STAND_INS)})\.from_preset\("([^"]+)"'
     return [re.sub(pattern, bundled, block) for block in blocks]
 
 

@@ -80,6 +80,7 @@ def test_clean_room_runs_the_readme_with_bundled_presets():
     for block in blocks:
         compile(block, "README.md", "exec")
     assert 'DPTDepth.from_preset("dpt_mini_nyuv2"' in blocks[0]
+    assert 'DPTDepth.from_preset("dpt_mini_nyuv2_metric"' in blocks[2]
     assert not any(name in "".join(blocks) for name in ('"dpt_hybrid"', '"dpt_large"'))
 
 
