@@ -178,9 +178,7 @@ def predict(args):
         compute=ray.data.ActorPoolStrategy(size=args.workers),
         num_cpus=cpus,
         num_gpus=args.gpus_per_worker,
-        max_restarts=-1,
-        max_task_retries=-1,
-    )
+    )  # a worker that dies is started again, as often as it takes, and its block tried again
     rows = sorted(data.iter_rows(), key=lambda row: row["image"])
     shutil.rmtree(out / MARKS, ignore_errors=True)
     return rows

@@ -51,7 +51,9 @@ def start(*arguments, path=""):
     paths = [str(path), str(ROOT), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
         [sys.executable, str(EXAMPLE), *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        # Ray's workers wait for whatever else runs here, unless they are told not to.
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "RAY_worker_niceness": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
