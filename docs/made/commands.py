@@ -40,14 +40,26 @@ def anchor(prog):
 
 
 def _section(parser, text, level):
-    parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=76)
     heading = f"{'#' * level} {parser.prog} {{ #{anchor(parser.prog)} }}\n"
     description = parser.description or f"{text[0].upper()}{text[1:]}."
-    usage = code(parser.format_usage().removeprefix("usage: "))
+    usage = code(_usage(parser))
     parts = [heading, f"{description}\n", usage]
     if rows := [_row(parser, action) for action in _arguments(parser)]:
         parts.append(table(["argument", "meaning", "default"], rows))
     return "\n".join(parts)
+
+
+def _usage(parser):
+    """The usage in lines that fit the site's column; argparse aligns them below a longer first one."""
+    text = " ".join(parser.format_usage().removeprefix("usage: ").split())
+    words = re.findall(r"\(.*?\)+(?=\s|$)|\[.*?\]+(?=\s|$)|\S+", text)
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + 1 + len(word) <= 66:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"    {word}")
+    return "\n".join(lines)
 
 
 def _arguments(parser):
