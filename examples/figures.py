@@ -10,11 +10,11 @@ is drawn by the function of its name.
 
 import argparse
 import io
-from functools import cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from figure_samples import CENTRE, FOCAL, KNOWN, metric_depth, model, motorcycle, relative_depth
 from PIL import Image
 from skimage import data
 from sklearn.datasets import load_sample_images
@@ -23,10 +23,6 @@ import keras_dpt
 from keras_dpt.datasets.kinds import KINDS
 from keras_dpt.logs import quiet_frameworks
 
-# Of the motorcycle's camera, as scikit-image's documentation has them: pixels and metres.
-FOCAL, CENTRE, OFFSET, BASELINE = 994.978, (311.193, 254.877), 31.086, 0.193001
-# Places whose distance is taken as known, (row, column): floor, wall, tank, wheel, shelf.
-KNOWN = ((450, 60), (70, 240), (205, 330), (330, 600), (110, 560), (400, 250))
 WIDTH = 920  # of the widest figures in pixels
 LARGEST = 150_000  # bytes of a file
 
@@ -62,6 +58,32 @@ def metric():
     return _image(figure)
 
 
+def windows():
+    """A photo, its relative inverse depth in one pass, and with overlapping windows."""
+    photo, _ = motorcycle()
+    fine = model().predict_image(photo, sliding_window=256)
+    style = {"cmap": "inferno"}
+    figure, axes = plt.subplots(1, 3, figsize=(9.2, 2.4), layout="constrained")
+    axes[0].imshow(photo)
+    axes[1].imshow(relative_depth().values, **style)
+    axes[2].imshow(fine.values, **style)
+    _finish(axes, ("photo", "one pass", "sliding_window=256"))
+    return _image(figure)
+
+
+def metric_preset():
+    """Metres by the bundled metric preset, without any known distance, and the truth."""
+    photo, metres = motorcycle()
+    preset = keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2_metric")
+    style = {"cmap": "inferno_r", "vmin": 2, "vmax": 5}
+    figure, axes = plt.subplots(1, 3, figsize=(9.2, 2.2), layout="constrained")
+    axes[0].imshow(photo)
+    axes[1].imshow(preset.predict_image(photo).metres, **style)
+    figure.colorbar(axes[2].imshow(metres, **style), ax=axes, label="metres")
+    _finish(axes, ("photo", "estimate", "ground truth"))
+    return _image(figure)
+
+
 def segmentation():
     """Labels of a photo, with their legend."""
     photo = load_sample_images().images[0]
@@ -74,6 +96,18 @@ def segmentation():
     both.paste(drawn, (photo.shape[1], 0))
     both.paste(legend, (photo.shape[1] + drawn.width, 0))
     return both
+
+
+def confidence():
+    """Labels of a photo, and the probability of each."""
+    photo = load_sample_images().images[0]
+    labels = keras_dpt.DPTSegmentation.from_preset("dpt_mini_camvid").predict_image(photo)
+    figure, axes = plt.subplots(1, 2, figsize=(9.2, 2.9), layout="constrained")
+    axes[0].imshow(labels.overlay(photo, alpha=0.55))
+    shown = axes[1].imshow(labels.confidence, cmap="viridis", vmin=0, vmax=1)
+    figure.colorbar(shown, ax=axes[1], label="probability")
+    _finish(axes, ("labels", "confidence"))
+    return _image(figure)
 
 
 def points():
@@ -138,34 +172,10 @@ def shapes():
     return _image(figure)
 
 
-FIGURES = (depth, metric, segmentation, points, attention, errors, video, shapes)
-
-
-@cache
-def motorcycle():
-    """The photo, and its true depth in metres, NaN where unknown."""
-    photo, _, disparity = data.stereo_motorcycle()
-    known = np.isfinite(disparity) & (disparity > 0)
-    metres = np.where(known, FOCAL * BASELINE / (np.where(known, disparity, 1) + OFFSET), np.nan)
-    return photo, metres
-
-
-@cache
-def model():
-    """The bundled depth model."""
-    return keras_dpt.DPTDepth.from_preset("dpt_mini_nyuv2")
-
-
-@cache
-def relative_depth():
-    """The relative map of the motorcycle."""
-    return model().predict_image(motorcycle()[0])
-
-
-def metric_depth():
-    """The map in metres, from what is known at a few places."""
-    metres = motorcycle()[1]
-    return relative_depth().to_metric(points=[(r, c, metres[r, c]) for r, c in KNOWN])
+FIGURES = (
+    *(depth, windows, metric, metric_preset, errors),
+    *(segmentation, confidence, points, video, shapes, attention),
+)
 
 
 def _seen(cloud, degrees, size):
