@@ -17,7 +17,7 @@ TABLES = {r"block_\d+/attention/bias_table": 0}
 class BEiTEncoder(Encoder):
     """A BEiT backbone with a class token, tapped after four of its blocks.
 
-    It has no positions of tokens; each block has learned biases for how far two of them are apart,
+    Instead of position embeddings, each block has learned biases for the offset of two tokens,
     which are resized to the grid of the image. Nothing is built after the last tapped block.
 
     Args:

@@ -1,4 +1,4 @@
-"""Whether an encoder is what the decoder needs: four taps, and outputs that are as they promise."""
+"""Checks that an encoder fits the decoder: four taps, and outputs that match them."""
 
 from dataclasses import dataclass
 from numbers import Integral
@@ -11,7 +11,7 @@ class Tap:
     Attributes:
         channels: width of the map.
         stride: input pixels per cell of the map, such as 4, 8, 14, 16 or 32.
-        num_prefix_tokens: how many tokens come along as `prefixN`: the class token first, then
+        num_prefix_tokens: number of tokens in output `prefixN`: the class token first, then
             distillation or register tokens. A readout uses the first one only.
         reassemble: whether the map is projected and resized to its pyramid level. If not, as for
             stages of a convolutional network, it goes to fusion at its own width and stride.
@@ -50,10 +50,10 @@ def check_taps(taps):
 
 
 def check_outputs(outputs, taps, name):
-    """Raise a ValueError unless an encoder's outputs are what its taps promise.
+    """Raise a ValueError unless an encoder's outputs match its taps.
 
     Args:
-        outputs: what the encoder returns, tensors or Keras tensors.
+        outputs: outputs of the encoder, tensors or Keras tensors.
         taps: four `Tap`s.
         name: of the encoder, for messages.
     """
@@ -66,13 +66,13 @@ def check_outputs(outputs, taps, name):
     found = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
     if not isinstance(outputs, dict) or promised.keys() - outputs.keys():
         raise ValueError(
-            f"The outputs of {name} must be a dict with {', '.join(promised)}, as its taps "
-            f"promise. Received: {found}."
+            f"The outputs of {name} must be a dict with {', '.join(promised)}, to match its taps. "
+            f"Received: {found}."
         )
     if more := sorted(key for key in outputs.keys() - promised.keys() if key.startswith("prefix")):
         raise ValueError(
-            f"{name} has outputs {', '.join(more)}, but its taps promise none. Set "
-            "`num_prefix_tokens` of these taps, or leave the outputs out."
+            f"{name} has outputs {', '.join(more)}, but its taps have none. Set "
+            "`num_prefix_tokens` of these taps, or omit the outputs."
         )
     for key, (axes, sizes) in promised.items():
         shape = tuple(outputs[key].shape)
@@ -89,13 +89,13 @@ def check_strides(outputs, taps, size, name):
 
     Args:
         outputs, taps, name: as of `check_outputs`.
-        size: `(height, width)` of the images; sides that are not known are passed over.
+        size: `(height, width)` of the images; unknown sides are not checked.
     """
     for n, tap in enumerate(taps, 1):
         shape = tuple(outputs[f"stage{n}"].shape)
         for side, cells in zip(size, shape[1:3], strict=True):
             known = isinstance(side, int) and isinstance(cells, int)
-            # A last cell that is not whole may be kept or left out.
+            # An incomplete last cell may be kept or dropped.
             if known and cells not in (side // tap.stride, -(-side // tap.stride)):
                 raise ValueError(
                     f"Tap {n} of {name} has stride {tap.stride}, but the map 'stage{n}' of an "

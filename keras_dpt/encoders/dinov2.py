@@ -13,7 +13,7 @@ from keras_dpt.layers.transformer import PatchEmbedding, TokensToMap
 class DINOv2Encoder(Encoder):
     """A DINOv2 backbone, tapped after four of its blocks.
 
-    Nothing is built after the last tapped block but, with `apply_final_norm`, the final norm.
+    Nothing is built after the last tapped block, except the final norm with `apply_final_norm`.
 
     Args:
         num_layers: transformer blocks.
@@ -27,8 +27,9 @@ class DINOv2Encoder(Encoder):
         layer_norm_epsilon: added to variances.
         position_offset: of the resized positions, see `keras_dpt.ops.bicubic.resize_bicubic`: 0.1
             in the authors' code, 0 in transformers and for the authors' backbones with registers.
-            It matters for all sizes but `position_grid`.
-        position_antialias: of the same resizing: true for the authors' backbones with registers.
+            It affects all sizes except `position_grid`.
+        position_antialias: whether that resizing is antialiased, as in the authors' backbones with
+            registers.
         apply_final_norm: whether each tap is normalised by the backbone's final LayerNorm, as in
             Depth Anything; DINOv2's depth heads take the blocks' outputs.
         num_register_tokens: tokens after the class token that only take part in attention.
@@ -36,7 +37,7 @@ class DINOv2Encoder(Encoder):
         image_shape: `(height, width, 3)`; `None` for a variable side.
         dtype: dtype or dtype policy of all layers.
 
-    Inputs: `(B, H, W, 3)` float with ImageNet's mean and standard deviation taken out, sides
+    Inputs: `(B, H, W, 3)` float, normalised by ImageNet's mean and standard deviation, sides
         multiples of `patch_size`.
     Returns: see `keras_dpt.encoders.encoder.Encoder`; all maps are at stride `patch_size`.
     Raises: ValueError: `out_indices` are not four blocks of the network in ascending order.
@@ -150,7 +151,7 @@ class DINOv2Encoder(Encoder):
         config = transformer_config(shapes, out_indices=out_indices, **untold)
         kernel = shapes.get("patch_embedding/projection/kernel", (14,))
         registers = shapes.get("position_embedding/register_tokens", (1, 0))
-        # The first layer of a gated one makes two widths.
+        # The first layer of a gated MLP computes two halves.
         mlp_dim = vote(shapes, {r"block_\d+/mlp/dense2/kernel": 0})
         swiglu = vote(shapes, {r"block_\d+/mlp/dense1/": -1}) == 2 * mlp_dim
         return config | {

@@ -17,7 +17,7 @@ from keras_dpt.layers.transformer import PatchEmbedding
 KERNEL_SIZES = (3, 3, 5, 3, 5, 5, 3)
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 EXPANSIONS = (1, 6, 6, 6, 6, 6, 6)
-# The last stages at strides 4, 8 and 16: what of the pyramid convolutions can give.
+# The last stages at strides 4, 8 and 16, the levels that convolutions can provide.
 LAST_AT_STRIDE = (1, 2, 6)
 
 
@@ -25,8 +25,8 @@ LAST_AT_STRIDE = (1, 2, 6)
 class EfficientNetHybridEncoder(Encoder):
     """An EfficientNet-Lite down to stride 16, whose cells are the tokens of a ViT.
 
-    DPT-Hybrid's idea for small networks. The sixth stage, which in the classifier goes on to
-    stride 32, stays at 16 and dilates its kernels instead.
+    The idea of DPT-Hybrid, for small networks. The sixth stage, at stride 32 in the classifier,
+    stays at stride 16 and dilates its kernels instead.
 
     Args:
         num_layers, hidden_dim, num_heads, mlp_dim, position_grid, layer_norm_epsilon, image_shape,
@@ -85,7 +85,7 @@ class EfficientNetHybridEncoder(Encoder):
                     dtype=dtype,
                     name=f"mbconv_{index}",
                 )(x)
-                # Later kernels then reach as far as if the map had become smaller here.
+                # Dilated kernels then cover the same area as on a smaller map.
                 dilation, stride = (step, stride) if keeps_size else (dilation, stride * step)
                 index += 1
             stages.append(x)
@@ -130,7 +130,7 @@ class EfficientNetHybridEncoder(Encoder):
 
     @staticmethod
     def stage_widths(config):
-        """Widths of the maps that `out_stages` 0, 1 and 2 stand for, of constructor arguments."""
+        """Widths of the maps of `out_stages` 0, 1 and 2, from constructor arguments."""
         return [config["stage_channels"][stage] for stage in LAST_AT_STRIDE]
 
     def freeze_norms(self):

@@ -15,7 +15,7 @@ TAPPED = (1, 2, 4, 6)
 class EfficientNetLiteEncoder(Encoder):
     """An EfficientNet-Lite without its last 1x1 convolution, tapped at strides 4, 8, 16 and 32.
 
-    The taps are results of blocks, which end without an activation.
+    The taps are outputs of blocks, which have no final activation.
 
     Args:
         stem_channels: width after the first convolution.
@@ -24,7 +24,7 @@ class EfficientNetLiteEncoder(Encoder):
         image_shape: `(height, width, 3)`; `None` for a variable side.
         dtype: dtype or dtype policy of all layers.
 
-    Inputs: `(B, H, W, 3)` float with ImageNet's mean and standard deviation taken out, sides
+    Inputs: `(B, H, W, 3)` float, normalised by ImageNet's mean and standard deviation, sides
         multiples of 32.
     Returns: see `keras_dpt.encoders.encoder.Encoder`.
     Source: Tan & Le 2019 (arXiv 1905.11946); isl-org/MiDaS `midas/blocks.py`,
@@ -76,7 +76,7 @@ class EfficientNetLiteEncoder(Encoder):
 
     @staticmethod
     def stage_widths(config):
-        """Widths of the four maps, of constructor arguments."""
+        """Widths of the four maps, from constructor arguments."""
         return [config["stage_channels"][s] for s in TAPPED]
 
     def default_lora_layer_names(self):

@@ -1,4 +1,4 @@
-"""What an encoder is to the decoder: four feature maps, finest first, and what they are."""
+"""The base class of encoders: four feature maps, finest first, and their description."""
 
 import math
 
@@ -20,9 +20,9 @@ class Encoder(keras_hub.models.Backbone):
 
     Attributes:
         taps: four `Tap`s, in the order of the outputs.
-        required_multiple: what sides of images must be multiples of; the encoder refuses others.
-        size_multiple: what sides are rounded to wherever this package chooses a size: image
-            converters, training stages, studies, export. See `size_multiple`.
+        required_multiple: image sides must be multiples of it; the encoder rejects others.
+        size_multiple: sides are rounded to multiples of it wherever this package chooses a size:
+            image converters, training stages, studies, export. See `size_multiple`.
         fine_tuning_rate: learning rate of its pretrained weights, `compile`'s default for depth.
 
     Inputs: `(B, H, W, 3)` float, normalised as the weights expect.
@@ -40,21 +40,21 @@ class Encoder(keras_hub.models.Backbone):
 
     @property
     def unit(self):
-        """Stride of the pyramid's third level: that of the tokens, 16 where there are none."""
+        """Stride of the pyramid's third level: that of the tokens, or 16 without tokens."""
         return pyramid_unit(self.taps)
 
     @property
     def required_multiple(self):
-        """What sides of images must be multiples of: the largest stride of a map."""
+        """Image sides must be multiples of this: the largest stride of a map."""
         return max(tap.stride for tap in self.taps)
 
     @property
     def size_multiple(self):
-        """What sides are rounded to wherever this package chooses a size.
+        """Sides are rounded to multiples of this wherever this package chooses a size.
 
-        A policy, stated here alone: where strides are powers of two, the coarsest level has whole
-        cells too, as in the original: 32 for stride 16, although multiples of 16 work. Other
-        encoders take what they require: 14 for DINOv2, as upstream.
+        With strides that are powers of two it gives the coarsest pyramid level whole cells, as in
+        the original: 32 for stride 16, although multiples of 16 work. For other encoders it is
+        `required_multiple`: 14 for DINOv2, as in its own code.
         """
         required, unit = self.required_multiple, self.unit
         return math.lcm(required, 2 * unit) if unit & (unit - 1) == 0 else required
@@ -66,18 +66,18 @@ class Encoder(keras_hub.models.Backbone):
 
     @classmethod
     def config_from_shapes(cls, shapes, **untold):
-        """Constructor arguments that the shapes of a checkpoint's tensors show.
+        """Constructor arguments, inferred from the shapes of a checkpoint's tensors.
 
         Args:
             shapes: `{variable path: shape}` of the whole network, see
                 `keras_dpt.conversion.architecture`.
-            **untold: arguments of the class that shapes do not show, as far as they are known.
+            **untold: arguments of the class that shapes do not determine, if known.
 
         Returns: a dict, or `None` if these are not the shapes of such an encoder.
-        Raises: WeightsError: too little is there to tell, or the class does not define this method.
+        Raises: WeightsError: the shapes are not sufficient, or the class does not define this.
         """
         raise WeightsError(
-            f"{cls.__name__} cannot be read from a checkpoint: it lacks a class method "
+            f"{cls.__name__} cannot be inferred from a checkpoint: it needs a class method "
             "`config_from_shapes(shapes, **untold)` that returns its arguments."
         )
 
@@ -100,9 +100,9 @@ class Encoder(keras_hub.models.Backbone):
         return self.attention_blocks()
 
     def freeze_norms(self):
-        """Stop batch normalisations, if there are any: fine-tuning's batches are small.
+        """Freeze batch normalisations, if any, because batches are small in fine-tuning.
 
-        Their averages and factors then stay as ImageNet left them, in training too.
+        Their statistics and factors then stay those of the pretrained weights, in training too.
         """
 
     def call(self, inputs, **kwargs):
@@ -118,9 +118,9 @@ class Encoder(keras_hub.models.Backbone):
 
 
 def fixed_shape(encoder, image_shape):
-    """`image_shape` with the encoder's size where that is fixed.
+    """`image_shape`, with the encoder's size if that is fixed.
 
-    Raises: ValueError: it has another.
+    Raises: ValueError: `image_shape` has another size.
     """
     if encoder.fixed_size is None:
         return tuple(image_shape)
@@ -134,11 +134,11 @@ def fixed_shape(encoder, image_shape):
 
 
 def pyramid_unit(taps):
-    """Stride of the third of four pyramid levels, which are at unit / 4, / 2, 1 and x 2.
+    """Stride (unit) of the third of four pyramid levels: unit / 4, unit / 2, unit, unit * 2.
 
     Args: taps: the encoder's four `Tap`s.
     Returns: the one stride of the taps that are reassembled, or else of those with prefix tokens;
-        16 where there is no such one.
+        16 if there is none.
     """
     reassembled = {tap.stride for tap in taps if tap.reassemble}
     with_prefix = {tap.stride for tap in taps if tap.num_prefix_tokens}
@@ -155,9 +155,9 @@ def named_taps(maps, prefixes):
 
 
 def freeze_layers_too(model):
-    """Freeze all of a new model if `trainable=False` was an argument, as a saved config has it.
+    """Freeze a new model whose config has `trainable=False`.
 
-    Keras sets the flag before the model knows its layers, so they would learn on.
+    Keras sets the flag before the model has layers, so these would stay trainable.
     """
     if not model.trainable:
         for layer in model.layers:

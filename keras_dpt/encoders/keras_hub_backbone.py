@@ -11,10 +11,10 @@ from keras_dpt.encoders.encoder import Encoder, freeze_layers_too, named_taps
 from keras_dpt.hub import keras_hub
 
 _PROBE = 256  # pixels: a side on which strides up to 32 can be read
-# Of DINOv2 and DINOv3: a token for pretraining only; and positions that keras-hub computes again
-# from other weights when a file is loaded, so that what they had learned would be lost.
+# DINOv2 and DINOv3: a token used in pretraining only; and positions that keras-hub recomputes from
+# other weights when a file is loaded, so that trained values would be lost.
 _NOT_TRAINED = ("mask_token", "interpolated_position_embeddings")
-# What keras-hub's backbones call their projections to queries and values.
+# Names of the query and value projections in keras-hub's backbones.
 _LORA_NAMES = ("query", "value", "q_proj", "v_proj", "attention_qkv")
 
 
@@ -22,9 +22,9 @@ _LORA_NAMES = ("query", "value", "q_proj", "v_proj", "attention_qkv")
 class KerasHubEncoder(Encoder):
     """A keras-hub image backbone, tapped at four places.
 
-    `DPTBackbone(image_encoder=backbone)` makes one of it by itself. Outputs of rank 3 are tokens,
-    which are folded into maps, with the tokens before them as prefix tokens; outputs of rank 4 are
-    maps, which go to fusion as they are. Only the tapped part of the backbone is kept.
+    `DPTBackbone(image_encoder=backbone)` creates one. Outputs of rank 3 are tokens: those of the
+    grid are folded into maps, those before it are prefix tokens. Outputs of rank 4 are maps, which
+    go to fusion unchanged. Only the tapped part of the backbone is kept.
 
     Args:
         backbone: a `keras_hub.models.Backbone` with weights, such as
@@ -32,7 +32,7 @@ class KerasHubEncoder(Encoder):
         outputs: names of the four taps, finest first: keys of the backbone's `pyramid_outputs`, or
             names of layers or of the blocks of its transformer. By default the maps at strides 4,
             8, 16 and 32, or four blocks spread evenly, the last one included.
-        dtype: dtype or dtype policy; the backbone's own by default, and no other.
+        dtype: must be the dtype policy of the backbone, which is the default.
 
     Inputs: `(B, H, W, 3)` float, normalised as the backbone's weights expect; of the backbone's
         `image_shape` where that fixes a size.
@@ -87,7 +87,7 @@ class KerasHubEncoder(Encoder):
         return None if None in self.image_shape[:2] else self.image_shape[:2]
 
     def default_lora_layer_names(self):
-        """The projections to queries and values, by the names that the backbone has for them."""
+        """The backbone's projections to queries and values."""
         there = {layer.name for layer in self._flatten_layers()}
         return [name for name in _LORA_NAMES if name in there]
 
@@ -115,7 +115,7 @@ class KerasHubEncoder(Encoder):
 
 
 def as_encoder(image_encoder):
-    """An `Encoder`: the one given, or one of a keras-hub backbone or of its preset's handle.
+    """An `Encoder`: as given, or made from a keras-hub backbone or the handle of its preset.
 
     Raises: TypeError: anything else, or an encoder without `taps`.
     """
@@ -143,7 +143,7 @@ def as_encoder(image_encoder):
 def _image_input(backbone):
     """The backbone's input tensor `(B, H, W, 3)`.
 
-    Raises: ValueError: it has another.
+    Raises: ValueError: its inputs are not that.
     """
     inputs = backbone.input
     inputs = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
@@ -167,7 +167,7 @@ def _outputs_of(backbone):
 
 
 def _nested_blocks(backbone):
-    """The layer whose `encoder_layers` are the blocks of a transformer, `None` if there is none."""
+    """The layer whose `encoder_layers` are transformer blocks, or `None`."""
     owners = [x for x in backbone.layers if getattr(x, "encoder_layers", None)]
     return owners[0] if owners else None
 
@@ -206,7 +206,7 @@ def _stride_of_map(backbone, x):
 
 
 def _grids(backbone, named, outputs):
-    """The stride of each output, and how many tokens stand before those of the grid.
+    """The stride of each output, and its number of tokens before those of the grid.
 
     Raises: ValueError: an output that is neither tokens of a known grid nor a map.
     """
@@ -237,7 +237,7 @@ def _patch_size(backbone):
 
 
 def _count_prefix_tokens(backbone, named, outputs, stride):
-    """Run the first layers: what keras-hub's layers say of their shapes is not always true."""
+    """Run the first layers, because output shapes of keras-hub's layers can be wrong."""
     image = _image_input(backbone)
     first = next(iter(named.values()))
     if isinstance(first, int):
@@ -250,7 +250,7 @@ def _count_prefix_tokens(backbone, named, outputs, stride):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class FoldTokens(keras.layers.Layer):
-    """Fold tokens into a map of a known grid, and hand out the tokens before them.
+    """Fold tokens into a map of a known grid, and return the tokens before them.
 
     Args: grid: `(rows, columns)`. num_prefix_tokens: P, tokens before those of the grid.
 

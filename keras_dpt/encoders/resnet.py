@@ -1,4 +1,4 @@
-"""ResNet and ResNeXt: the encoders of MiDaS 2.1, all convolutions."""
+"""ResNet and ResNeXt: the convolutional encoders of MiDaS 2.1."""
 
 import keras
 
@@ -15,14 +15,14 @@ class ResNetEncoder(Encoder):
 
     Args:
         stem_channels: width after the first convolution.
-        stage_channels, bottleneck_channels, stage_depths: of each of the four stages, width,
-            width inside its blocks, and blocks. The defaults are ResNet-50's; ResNeXt101 32x8d has
-            `bottleneck_channels` like `stage_channels` and `stage_depths` (3, 4, 23, 3).
+        stage_channels, bottleneck_channels, stage_depths: for each of the four stages, its width,
+            the width inside its blocks, and their number. The defaults are ResNet-50's; ResNeXt101
+            32x8d has `bottleneck_channels` equal to `stage_channels`, and depths (3, 4, 23, 3).
         groups: of the 3x3 convolutions: 1 in ResNet, 32 in ResNeXt.
         image_shape: `(height, width, 3)`; `None` for a variable side.
         dtype: dtype or dtype policy of all layers.
 
-    Inputs: `(B, H, W, 3)` float with ImageNet's mean and standard deviation taken out, sides
+    Inputs: `(B, H, W, 3)` float, normalised by ImageNet's mean and standard deviation, sides
         multiples of 32.
     Returns: see `keras_dpt.encoders.encoder.Encoder`; maps are at strides 4, 8, 16 and 32.
     Source: He et al. 2015 (arXiv 1512.03385); Xie et al. 2016 (arXiv 1611.05431); isl-org/MiDaS
@@ -87,7 +87,7 @@ class ResNetEncoder(Encoder):
 
     @staticmethod
     def stage_widths(config):
-        """Widths of the four maps, of constructor arguments."""
+        """Widths of the four maps, from constructor arguments."""
         return list(config["stage_channels"])
 
     def default_lora_layer_names(self):

@@ -1,7 +1,7 @@
-"""Read numbers of a network from the shapes of its variables, for `Encoder.config_from_shapes`.
+"""Infer a network's arguments from the shapes of its variables, for `Encoder.config_from_shapes`.
 
-Every number is what most of the variables that show it say: a damaged tensor then doesn't change
-the network, and whoever compares the two finds it.
+Each number is decided by the majority of the variables that show it. A damaged tensor then does not
+change the network, and is found when the two are compared.
 """
 
 import math
@@ -10,22 +10,22 @@ from collections import Counter
 
 from keras_dpt.errors import WeightsError
 
-# What shows a number of a transformer: patterns of variable paths, and an axis of these variables.
+# Where numbers of a transformer are found: patterns of variable paths, and an axis of each.
 HIDDEN_DIM = {r"block_\d+/norm[12]/": 0, "patch_embedding/": -1, "position_embedding/": -1}
 MLP_DIM = {r"block_\d+/mlp/dense1/": -1, r"block_\d+/mlp/dense2/kernel": 0}
 
 
 def transformer_config(shapes, taps=4, num_heads=None, out_indices=None, **untold):
-    """Arguments that all encoders with transformer blocks have.
+    """Arguments shared by all encoders with transformer blocks.
 
     Args:
         shapes: `{variable path: shape}`.
-        taps: how many of the blocks are tapped.
+        taps: number of tapped blocks.
         num_heads: by default heads are 64 wide.
         out_indices: by default spread as evenly as in the official networks.
         **untold: more arguments, passed through.
 
-    Raises: WeightsError: too little is there to tell.
+    Raises: WeightsError: the shapes are not sufficient.
     """
     num_layers = number_of(shapes, r"block_(\d+)/(.*)")
     hidden_dim = vote(shapes, HIDDEN_DIM)
@@ -45,7 +45,7 @@ def regular_taps(num_layers):
 
 
 def vote(shapes, evidence, n=0):
-    """The number that most of the evidence shows.
+    """The number that most of the evidence agrees on.
 
     Args:
         shapes: `{variable path: shape}`.
@@ -68,14 +68,14 @@ def vote(shapes, evidence, n=0):
 
 
 def number_of(shapes, pattern):
-    """How many parts there are: group 1 of `pattern` counts them, group 2 says what each has."""
+    """Number of parts: group 1 of `pattern` counts them, group 2 is what each has."""
     found = filter(None, (re.fullmatch(pattern, path) for path in shapes))
     owners = Counter(match[2] for match in found)
     return Counter(owners.values()).most_common(1)[0][0] if owners else 0
 
 
 def amount(shapes, pattern):
-    """How many variables have paths that start like `pattern`."""
+    """Number of variables whose paths start with a match of `pattern`."""
     return sum(re.match(pattern, path) is not None for path in shapes)
 
 

@@ -15,7 +15,7 @@ _MOST_IN_MASKS = 2**27  # numbers, 0.5 GB; a few bytes of a config could ask for
 
 
 class WindowedEncoder(Encoder):
-    """What both versions of Swin share: four stages, each tapped before its cells are merged.
+    """Base class of both versions of Swin: four stages, each tapped before patches are merged.
 
     Args:
         make_block: function of a stage's number and a block's arguments that returns the block.
@@ -93,12 +93,12 @@ class WindowedEncoder(Encoder):
 
     @staticmethod
     def stage_widths(config):
-        """Widths of the four maps, of constructor arguments."""
+        """Widths of the four maps, from constructor arguments."""
         return [config["embed_dim"] * 2**s for s in range(4)]
 
     @classmethod
     def shared_config(cls, shapes, **untold):
-        """Arguments of both versions that shapes show."""
+        """Arguments of both versions, inferred from shapes."""
         depths = [number_of(shapes, rf"stage_{s}_block_(\d+)/(norm\d/.*)") for s in range(4)]
         width = vote(shapes, {"patch_embedding/": -1, "patch_norm/": 0})
         return {"embed_dim": width, "depths": depths} | untold
@@ -116,7 +116,7 @@ class WindowedEncoder(Encoder):
 
 
 def window_of(image_size, window_size, stage):
-    """Side of the windows of a stage and by how much every other block shifts them, in cells.
+    """Side of the windows of a stage, and the shift of every other block, in cells.
 
     A window is no larger than the map, and one that is as large as the map is not shifted.
     """
@@ -125,8 +125,8 @@ def window_of(image_size, window_size, stage):
 
 
 def _checked_shape(image_size, window_size, image_shape):
-    """The shape of images. Raises: ValueError: windows do not fill maps of that size, their masks
-    would fill the memory, or the shape has other sides."""
+    """The shape of images. Raises: ValueError: windows do not fit maps of that size, their masks
+    would need too much memory, or the shape has other sides."""
     numbers = (image_size / PATCH * window_size) ** 2  # windows, times pairs of their cells
     if numbers > _MOST_IN_MASKS:
         raise ValueError(
@@ -142,8 +142,8 @@ def _checked_shape(image_size, window_size, image_shape):
             )
     if any(side not in (None, image_size) for side in image_shape[:2]):
         raise ValueError(
-            f"This encoder takes images of {image_size} x {image_size} only: the sizes of its "
-            f"windows belong to that. Received: image_shape={tuple(image_shape)}."
+            f"This encoder takes images of {image_size} x {image_size} only, because the sizes of "
+            f"its windows depend on it. Received: image_shape={tuple(image_shape)}."
         )
     return (image_size, image_size, 3)
 
@@ -158,15 +158,15 @@ class SwinEncoder(WindowedEncoder):
         embed_dim: width of the first stage; it doubles with each one.
         depths: blocks of the four stages.
         num_heads: attention heads in the four stages.
-        window_size: side of a window in cells; less where the map is smaller.
-        image_size: side of the square images, which all sizes of windows belong to.
+        window_size: side of a window in cells, at most that of the map.
+        image_size: side of the square images; sizes of windows depend on it.
         layer_norm_epsilon: added to variances.
         image_shape: `(image_size, image_size, 3)`, or `None` for sides.
         dtype: dtype or dtype policy of all layers.
 
     Inputs: `(B, image_size, image_size, 3)` float in [-1, 1].
     Returns: see `keras_dpt.encoders.encoder.Encoder`; maps are at strides 4, 8, 16 and 32.
-    Raises: ValueError: windows do not fill the maps, or `image_shape` has other sides.
+    Raises: ValueError: windows do not fit the maps, or `image_shape` has other sides.
     Source: Liu et al. 2021 (arXiv 2103.14030); taps as in isl-org/MiDaS
         `midas/backbones/swin_common.py`.
 
@@ -229,8 +229,8 @@ class Swin2Encoder(WindowedEncoder):
     Args:
         embed_dim, depths, num_heads, window_size, image_size, layer_norm_epsilon, image_shape,
             dtype: see `SwinEncoder`.
-        pretrained_window_sizes: of each stage, the side of the windows that the network of its
-            biases was trained with; 0 where it was trained with the stage's own.
+        pretrained_window_sizes: for each stage, the side of the windows that the MLP of its biases
+            was trained with; 0 for the stage's own.
 
     Inputs, returns, raises: see `SwinEncoder`.
     Source: Liu et al. 2021 (arXiv 2111.09883); taps as in isl-org/MiDaS

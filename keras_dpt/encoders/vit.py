@@ -146,7 +146,7 @@ def check_out_indices(out_indices, count, num_layers):
     in_range = all(0 <= i < num_layers for i in indices)
     if len(indices) != count or not in_range or indices != sorted(set(indices)):
         raise ValueError(
-            f"`out_indices` has to name {count} of the blocks 0 to {num_layers - 1} in ascending "
+            f"`out_indices` must name {count} of the blocks 0 to {num_layers - 1} in ascending "
             f"order. Received: {tuple(out_indices)}."
         )
 

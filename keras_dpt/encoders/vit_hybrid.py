@@ -14,7 +14,7 @@ from keras_dpt.layers.resnet_v2 import Bottleneck, ResNetStem
 from keras_dpt.layers.transformer import PatchEmbedding
 
 STRIDES = (4, 8, 16)  # of the three stages
-# What shows the width of stage n, for `vote`.
+# Where the width of stage n is found, for `vote`.
 STAGE_CHANNELS = {r"stage_{n}_block_\d+/(conv3|norm3|downsample_conv|downsample_norm)/": -1}
 
 
@@ -127,7 +127,7 @@ class ViTHybridEncoder(Encoder):
 
     @staticmethod
     def stage_widths(config):
-        """Widths of the maps that `out_stages` 0, 1 and 2 stand for, of constructor arguments."""
+        """Widths of the maps of `out_stages` 0, 1 and 2, from constructor arguments."""
         return list(config["stage_channels"])
 
     @classmethod

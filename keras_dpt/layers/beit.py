@@ -1,4 +1,4 @@
-"""What BEiT has beyond a plain ViT: attention that knows how far apart two tokens are."""
+"""BEiT's layers: attention with learned biases for relative positions."""
 
 # Shapes: B batch, h w token grid, T = 1 + h * w tokens, D width, N heads.
 
@@ -47,14 +47,14 @@ class ClassToken(keras.layers.Layer):
 class BEiTAttention(Attention):
     """Self-attention with a bias for each offset between two patches, and none for keys.
 
-    The biases learned on one grid are resized bilinearly to whatever grid comes in. A bias of the
-    keys would shift all scores of a query alike, so there is none.
+    The biases learned on one grid are resized bilinearly to the grid of the input. Keys have no
+    bias, because it would shift all scores of a query equally.
 
     Args:
         hidden_dim, num_heads: see `Attention`.
         grid: `(height, width)` of the grid that the stored biases belong to.
 
-    Inputs: tokens `(B, 1 + h * w, D)` float; `like`, any map `(B, h, w, _)` that knows the grid.
+    Inputs: tokens `(B, 1 + h * w, D)` float; `like`, any map `(B, h, w, _)` of that grid.
     Returns: the tokens' shape and dtype.
     Source: Bao et al. 2021 (arXiv 2106.08254); isl-org/MiDaS `midas/backbones/beit.py`,
         `_get_rel_pos_bias`: half-pixel centres, no antialiasing.
@@ -90,7 +90,7 @@ class BEiTAttention(Attention):
         return qkv + ops.cast(bias, qkv.dtype)
 
     def biases(self, size):
-        """What is added to the scores of each pair of tokens on a grid of this size.
+        """The bias added to the score of each pair of tokens on a grid of this size.
 
         Returns: `(N, T, T)` float32, queries by keys.
         """
@@ -132,7 +132,7 @@ class BEiTBlock(TransformerBlock):
         hidden_dim, num_heads, mlp_dim, epsilon: see `TransformerBlock`.
         grid: see `BEiTAttention`.
 
-    Inputs: tokens `(B, 1 + h * w, D)` float; `like`, any map `(B, h, w, _)` that knows the grid.
+    Inputs: tokens `(B, 1 + h * w, D)` float; `like`, any map `(B, h, w, _)` of that grid.
     Returns: the tokens' shape and dtype.
     Source: Bao et al. 2021 (arXiv 2106.08254); timm 0.6.12 `models/beit.py`, `Block`.
     """

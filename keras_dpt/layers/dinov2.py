@@ -1,4 +1,4 @@
-"""What DINOv2's transformer has beyond a plain ViT's."""
+"""DINOv2's layers: SwiGLU, blocks with LayerScale, position embeddings."""
 
 # Shapes: B batch, h w token grid, P prefix tokens, T = P + h * w tokens, D width.
 
@@ -13,10 +13,10 @@ from keras_dpt.ops.bicubic import resize_bicubic
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class SwiGLU(keras.layers.Layer):
-    """A gated feed-forward layer, for each token alone: `dense2(silu(gate) * value)`.
+    """A gated feed-forward layer, applied to each token: `dense2(silu(gate) * value)`.
 
-    Args: hidden_dim: D, width of a token. mlp_dim: width of gate and of value, which are the first
-        and the second half of one dense layer's outputs.
+    Args: hidden_dim: D, width of a token. mlp_dim: width of gate and of value, the first and
+        the second half of one dense layer's outputs.
     Inputs: `(B, T, D)` float. Returns: the same shape and dtype.
     Source: Shazeer 2020 (arXiv 2002.05202); facebookresearch/dinov2 `layers/swiglu_ffn.py`.
     """
@@ -83,15 +83,15 @@ class DINOv2Block(TransformerBlock):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class DINOv2PositionEmbedding(PositionEmbedding):
-    """As `PositionEmbedding`, but resized bicubically, and with register tokens if wanted.
+    """`PositionEmbedding` with bicubic resizing and optional register tokens.
 
     Args:
         grid: `(height, width)` of the grid that the stored positions belong to. An image of that
-            grid gets them as they are.
+            grid uses them unchanged.
         offset: see `keras_dpt.ops.bicubic.resize_bicubic`: 0.1 in the authors' code, 0 in
             transformers and for backbones with registers.
         num_register_tokens: learned tokens after the class token, without positions.
-        antialias: of the resizing, as in DINOv2's backbones with registers.
+        antialias: whether the resizing is antialiased, as in DINOv2's backbones with registers.
 
     Inputs: `(B, h, w, D)` float.
     Returns: `(B, 1 + num_register_tokens + h * w, D)` float; the grid is read row by row.

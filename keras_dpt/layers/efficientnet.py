@@ -10,7 +10,7 @@ from keras_dpt.ops import in_place
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class ConvNorm(keras.layers.Layer):
-    """Convolution without bias, batch normalisation and, if wanted, a ReLU that ends at 6.
+    """Convolution without bias, batch normalisation and an optional ReLU6.
 
     Args:
         filters: width of the output; `None` for a depthwise convolution, which keeps the width.
@@ -18,7 +18,7 @@ class ConvNorm(keras.layers.Layer):
         activate: whether ReLU6 follows.
 
     Inputs: `(B, h, w, C)` float. Returns: `(B, ceil(h / strides), ceil(w / strides), filters)`.
-    Source: Tan & Le 2019 (arXiv 1905.11946); "Lite" has ReLU6 in the place of Swish.
+    Source: Tan & Le 2019 (arXiv 1905.11946); "Lite" replaces Swish with ReLU6.
     """
 
     def __init__(self, filters, kernel_size=1, strides=1, dilation_rate=1, activate=True, **kwargs):
@@ -55,7 +55,7 @@ class ConvNorm(keras.layers.Layer):
         return in_place.relu6(x, of=self.norm) if self.activate else x
 
     def convolutions(self):
-        """Itself, as a list, like an `InvertedResidual`'s."""
+        """A list of this layer alone, as in `InvertedResidual`."""
         return [self]
 
     def compute_output_shape(self, input_shape):
@@ -73,13 +73,13 @@ class ConvNorm(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class InvertedResidual(keras.layers.Layer):
-    """Widen, convolve each channel by itself, narrow; around it a shortcut where shapes allow.
+    """Expand, convolve depthwise, project; with a shortcut if the shapes match.
 
     Args:
         in_channels: width of the input.
         channels: width of the output.
         kernel_size, strides, dilation_rate: of the depthwise convolution.
-        expansion: how many times wider than its input the block is inside; 1 leaves out widening.
+        expansion: width inside the block / width of its input; 1 omits the first convolution.
 
     Inputs: `(B, h, w, C)` float. Returns: `(B, ceil(h / strides), ceil(w / strides), channels)`.
     Source: Sandler et al. 2018 (arXiv 1801.04381), Figure 3d; Tan & Le 2019 (arXiv 1905.11946).
@@ -145,7 +145,7 @@ class InvertedResidual(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class EfficientNetStem(ConvNorm):
-    """The first convolution, which halves the image, after a look at its sides.
+    """The first convolution, which halves the image and checks its sides.
 
     Args: channels: width of the output.
     Inputs: `(B, H, W, 3)` float, sides multiples of 16.

@@ -101,8 +101,8 @@ class FeatureFusion(keras.layers.Layer):
         use_batch_norm, use_bias, rectified_shortcut: see `ResidualConvUnit`.
         out_channels: width of the result, `channels` by default; MiDaS 2.1 small halves it at
             each level (isl-org/MiDaS `midas/midas_net_custom.py`, `expand`).
-        use_projection: whether there is a 1x1 convolution; MiDaS 2.1 has none. Here it runs before
-            the enlargement, there after it: the results are the same.
+        use_projection: whether there is a 1x1 convolution; MiDaS 2.1 has none. It runs before the
+            upsampling, in the original after it: the results are the same.
         stretch_skip: bring a skip of another size to the running map's (bilinear, corners not
             aligned), as DINOv2's depth heads do, whose maps only ever double (facebookresearch/
             dinov2, `dpt_head.py`, `FeatureFusionBlock`).
@@ -208,5 +208,5 @@ class FeatureFusion(keras.layers.Layer):
 
 
 def doubled(size):
-    """Twice each side; `None` where a side is unknown."""
+    """Each side doubled; `None` where a side is unknown."""
     return tuple(None if side is None else 2 * side for side in size)

@@ -19,13 +19,13 @@ _STRIP = 32  # rows
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class DepthHead(keras.layers.Layer):
-    """Three convolutions and one enlargement to one number per pixel.
+    """Three convolutions and one upsampling, to one number per pixel.
 
     Args:
         channels: widths after the first and the second convolution.
         activation: after the last convolution: "relu", or `None` where an output layer has its own,
             such as `ScaledSigmoid`.
-        align_corners: of the enlargement. `False` in MiDaS 2.1 (isl-org/MiDaS `midas_net.py`).
+        align_corners: of the upsampling; `False` in MiDaS 2.1 (isl-org/MiDaS `midas_net.py`).
         projection_channels: width of one more 3x3 convolution with ReLU before the others, `None`
             for none; DINOv2's heads have it (facebookresearch/dinov2, `dpt_head.py`, `project`).
 
@@ -63,7 +63,7 @@ class DepthHead(keras.layers.Layer):
             1,
             1,
             activation=activation,
-            # A fresh head starts near 1 everywhere: where this ReLU is silent, nothing learns.
+            # A fresh head starts near 1 everywhere: where this ReLU is 0, no gradient flows.
             kernel_initializer=HostTruncatedNormal(stddev=0.02),
             bias_initializer="ones" if activation == "relu" else "zeros",
             dtype="float32",
@@ -100,7 +100,7 @@ class DepthHead(keras.layers.Layer):
         return self.conv3(self.conv2(x))
 
     def _in_strips(self, x, size):
-        """The same without the widest map of the whole network ever being there as a whole."""
+        """The same result, without ever holding the widest map of the network in memory."""
         return ops.concatenate(
             [
                 ops.concatenate(
@@ -132,10 +132,10 @@ class DepthHead(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class SegmentationHead(keras.layers.Layer):
-    """Two convolutions to one number per class and pixel, then an enlargement.
+    """Two convolutions to one number per class and pixel, then upsampling.
 
     Args:
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         channels: width of the input and between the convolutions.
         dropout: share of values dropped before the last convolution, in training only.
         factor: output / input size: 2, or 1 for the auxiliary head.

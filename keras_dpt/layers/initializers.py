@@ -1,4 +1,4 @@
-"""How fresh weights start. They are drawn by NumPy: JAX would compile each shape's draw again."""
+"""Initializers that draw with NumPy, because JAX would compile the draw for each shape."""
 
 import math
 
@@ -11,7 +11,7 @@ from keras import ops
 class HostVarianceScaling(keras.initializers.VarianceScaling):
     """Keras's uniform `VarianceScaling`, drawn on the host; takes its scale and mode.
 
-    A model of two hundred weights is built in a second instead of ten on JAX.
+    On JAX, a model of two hundred weights is built in one second instead of ten.
     """
 
     def __init__(self, scale=1.0, mode="fan_avg", seed=None):
@@ -32,7 +32,7 @@ class HostVarianceScaling(keras.initializers.VarianceScaling):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class HostTruncatedNormal(keras.initializers.TruncatedNormal):
-    """Keras's `TruncatedNormal`, drawn on the host: nothing beyond two standard deviations."""
+    """Keras's `TruncatedNormal`, drawn on the host and cut at two standard deviations."""
 
     def __call__(self, shape, dtype=None):
         rng = np.random.default_rng(self.seed)

@@ -1,6 +1,6 @@
-"""Dense layers and convolutions of the networks: Keras's, on each backend in its fastest form.
+"""Keras's dense layers and convolutions, in the fastest form for each backend.
 
-Weights, configs and results are those of `keras.layers`; only the way to the same sums differs.
+Weights, configs and results are those of `keras.layers`; only the computation differs.
 """
 
 import keras
@@ -17,12 +17,12 @@ from keras_dpt.ops.product import matmul
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D`, on PyTorch without the copies that Keras makes around it.
 
-    Keras's maps are `(B, H, W, C)`. PyTorch reads such memory as it is, as `(B, C, H, W)` in its
-    memory format "channels last"; Keras copies input and kernel there and back, which takes as long
+    Keras's maps are `(B, H, W, C)`. PyTorch can read that memory directly, as `(B, C, H, W)` in its
+    memory format "channels last"; Keras copies input and kernel back and forth, which takes as long
     as a fifth of DPT's convolutions.
 
-    On CPUs, JAX takes 1x1 convolutions as products of matrices, and training may go the way
-    of `keras_dpt.ops.convolution.convolve_to_learn`.
+    On CPUs, JAX computes 1x1 convolutions as matrix products, and training may use
+    `keras_dpt.ops.convolution.convolve_to_learn`.
 
     Args, inputs and returns: as in `keras.layers.Conv2D`, with `data_format="channels_last"`.
     """
@@ -54,7 +54,7 @@ class Conv2D(keras.layers.Conv2D):
         return x if bias is None else x + bias
 
     def _padding(self):
-        """Zeros above and left, as many as below and right; `None` where it is not so simple."""
+        """Zeros above and left, as many as below and right; `None` if the padding differs."""
         if self.groups > 1 or self.dilation_rate != (1, 1):
             return None
         if self.padding == "valid" or self.kernel_size == (1, 1):
@@ -67,7 +67,7 @@ class Conv2D(keras.layers.Conv2D):
 
 
 class Conv2DTranspose(keras.layers.Conv2DTranspose):
-    """`keras.layers.Conv2DTranspose` whose kernel is as large as its step: a product of matrices.
+    """`keras.layers.Conv2DTranspose` with equal kernel size and stride: a matrix product.
 
     Args, inputs and returns: as in `keras.layers.Conv2DTranspose`, with `strides=kernel_size`,
         `padding="valid"` and `data_format="channels_last"`.
@@ -85,8 +85,8 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D`: on JAX as a sum of shifted maps, on PyTorch without copies.
 
-    XLA's CPU code for a convolution in as many groups as channels takes 5 to 50 times as
-    long as the sum, which it fuses into one pass.
+    XLA's CPU code for a convolution with one group per channel takes 5 to 50 times as long as the
+    sum, which it fuses into one pass.
 
     Args, inputs and returns: as in `keras.layers.DepthwiseConv2D`, with `depth_multiplier=1`,
         `padding="same"` and `data_format="channels_last"`.
@@ -126,12 +126,12 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
 
 class Dense(keras.layers.Dense):
-    """`keras.layers.Dense` as the product of two matrices, whatever the rank of its input.
+    """`keras.layers.Dense` as a product of two matrices, for inputs of any rank.
 
-    TensorFlow joins product, bias and GELU only then. PyTorch's float32 product is MKL's, which
-    uses no AVX-512 on AMD's CPUs, and its product in bfloat16 reads the weights in a slow
-    order; where these CPUs have AVX-512, the product runs as a 1x1 convolution, which is
-    oneDNN's. (With AVX2 alone that convolution is up to four times slower than the product.)
+    Only then does TensorFlow fuse product, bias and GELU. PyTorch's float32 product is MKL's, which
+    does not use AVX-512 on AMD CPUs, and its bfloat16 product reads the weights in a slow order. On
+    AMD CPUs with AVX-512 the product therefore runs as a 1x1 convolution by oneDNN. (With AVX2
+    only, that convolution is up to four times slower than the product.)
 
     Args, inputs and returns: as in `keras.layers.Dense`.
     """
@@ -152,5 +152,5 @@ class Dense(keras.layers.Dense):
         return x if self.activation is None else self.activation(x)
 
     def quantize(self, mode=None, type_check=True, config=None):
-        """As in Keras, which quantises no subclasses of its layers unless told to."""
+        """As in Keras, which does not quantise subclasses of its layers by default."""
         super().quantize(mode, type_check=False, config=config)

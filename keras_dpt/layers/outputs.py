@@ -29,13 +29,13 @@ class DepthOutput(keras.layers.Layer):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        # It has no weights. While a part of a model counts as unbuilt, JAX runs it once more,
-        # eagerly, per prediction.
+        # It has no weights. JAX runs a model with unbuilt parts once more, eagerly, at each
+        # prediction.
         self.built = True
 
     @property
     def range(self):
-        """The smallest and the largest value that can come out."""
+        """The smallest and the largest possible value."""
         return 0.0, math.inf
 
     def to_inverse_depth(self, values):
@@ -52,7 +52,7 @@ class DepthOutput(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class RelativeInverseDepth(DepthOutput):
-    """The head's number itself: inverse depth up to an unknown scale and shift, >= 0, unitless."""
+    """The head's output unchanged: inverse depth up to scale and shift, >= 0, unitless."""
 
     kind = "relative_inverse_depth"
     unit = None
@@ -61,7 +61,7 @@ class RelativeInverseDepth(DepthOutput):
         return ops.cast(x, "float32")
 
     def to_inverse_depth(self, values):
-        """The values: they are inverse depth, if only up to scale and shift."""
+        """The values: they already are inverse depth, up to scale and shift."""
         return values
 
     def from_inverse_depth(self, values):
@@ -71,7 +71,7 @@ class RelativeInverseDepth(DepthOutput):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class InverseAffine(DepthOutput):
-    """Metres of inverse depth: `depth = 1 / max(scale * x + shift, 1e-8)`.
+    """Metres from inverse depth: `depth = 1 / max(scale * x + shift, 1e-8)`.
 
     Args:
         scale: inverse metres per unit of the input.
@@ -135,7 +135,7 @@ class Clamped(DepthOutput):
 
     Args:
         min_depth, max_depth: metres; 0.001 and 10 for DINOv2's NYU heads, 80 for its KITTI ones.
-        offset: metres that are added first; 0.001 in DINOv2's heads.
+        offset: metres added first; 0.001 in DINOv2's heads.
 
     Inputs: any shape, float >= 0. Returns: the same shape, float32 metres.
     Raises: ValueError: numbers that are not finite, or not 0 <= min_depth < max_depth.
@@ -172,7 +172,7 @@ class Clamped(DepthOutput):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class ResizeLike(keras.layers.Layer):
-    """Bring maps to the size of others, bilinearly, corners not aligned.
+    """Resize maps to the size of others, bilinearly, corners not aligned.
 
     Inputs: x `(B, h, w, C)` float; size_like `(B, H, W, _)`. Returns: `(B, H, W, C)`.
     """

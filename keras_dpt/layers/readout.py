@@ -40,10 +40,10 @@ class ReadAdd(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class ReadProject(keras.layers.Layer):
-    """Show every position the class token, then project both back to one token's width.
+    """Concatenate the class token to every position and project both to one token's width.
 
-    The paper concatenates token and class token and multiplies by one matrix. That matrix is kept
-    as its two halves, so that the class token's part is computed once an image, not per position.
+    The paper multiplies the concatenation by one matrix. Here that matrix is stored as two halves,
+    so that the class token's part is computed once per image instead of once per position.
 
     Args:
         hidden_dim: D, width of a token.

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: layers that keep their input alone, and compute again for gradients."""
+"""Gradient checkpointing: layers keep only their input and are computed again for gradients."""
 
 import keras
 
@@ -7,13 +7,13 @@ from keras_dpt.ops.training import check_training
 
 
 def recompute(layers, enabled=True):
-    """Let each layer compute again, when gradients are made, what it would have kept for them.
+    """Let each layer recompute its intermediate values for gradients instead of storing them.
 
-    Results and gradients stay the same. Neither configs nor files know of it. (Keras's `RematScope`
-    must be entered before the layers are made.)
+    Results and gradients stay the same; configs and files are not affected. (Keras's `RematScope`
+    must be entered before the layers are created.)
 
     Args:
-        layers: whose `call` takes a tensor first; gradients flow to that and to the weights.
+        layers: their `call` takes a tensor first; gradients flow to it and to the weights.
         enabled: `False` undoes it.
 
     Raises: TrainingError: the backend does not train.
@@ -29,7 +29,7 @@ def _recomputed(call):
     def again(x, *args, **kwargs):
         if not in_place.may_learn():
             return call(x, *args, **kwargs)
-        # What is not the first argument may be no tensor, and JAX would make one of it.
+        # Other arguments may not be tensors, and JAX would convert them.
         return keras.remat(lambda x: call(x, *args, **kwargs))(x)
 
     return again

@@ -1,4 +1,4 @@
-"""Biases of attention that depend on how far two cells of a grid are apart."""
+"""Indices of attention biases that depend on the offset of two cells of a grid."""
 
 import functools
 
@@ -7,7 +7,7 @@ from keras import ops
 
 
 def pair_rows(size):
-    """Which row of a table of biases belongs to a pair of cells.
+    """The row of a table of biases for each pair of cells.
 
     A table has `(2 h - 1) * (2 w - 1)` rows, one for each offset (rows, columns) from a key to a
     query, from `(1 - h, 1 - w)` to `(h - 1, w - 1)`, row by row.

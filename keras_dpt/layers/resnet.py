@@ -12,9 +12,10 @@ from keras_dpt.ops.grouped import convolve_in_groups, learns_slowly_in_groups
 
 
 class GroupedConv2D(Conv2D):
-    """`Conv2D` in groups, in training as products of matrices where gradients are slow.
+    """`Conv2D` in groups; in training as matrix products where gradients are slow.
 
-    So it is in exported files of TensorFlow's, whose own form calls XLA, which others do not have.
+    Files exported by TensorFlow use the products too, because its own form calls XLA, which other
+    runtimes do not have.
 
     Args, inputs and returns: as in `keras.layers.Conv2D`, with `padding="valid"`.
     """
@@ -30,9 +31,9 @@ class GroupedConv2D(Conv2D):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class SymmetricConvNorm(keras.layers.Layer):
-    """Convolution with as many zeros before as after, batch normalisation and, if wanted, a ReLU.
+    """Convolution with symmetric padding, batch normalisation and an optional ReLU.
 
-    TensorFlow's "same" padding puts the odd zero behind instead, which moves a map with a stride.
+    TensorFlow's "same" padding is asymmetric with a stride, which shifts the map.
 
     Args:
         filters: width of the output.
@@ -93,12 +94,12 @@ class SymmetricConvNorm(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class ResNetStem(SymmetricConvNorm):
-    """A 7x7 convolution and a maximum over 3x3 cells, each halving the image.
+    """A 7x7 convolution and 3x3 max-pooling, each halving the image.
 
     Args: channels: width of the output.
     Inputs: `(B, H, W, 3)` float, sides multiples of 4. Returns: `(B, H / 4, W / 4, channels)`.
-    Source: see `SymmetricConvNorm`. After the ReLU nothing is below 0, so that zeros around the
-        map are as good as PyTorch's minus infinity.
+    Source: see `SymmetricConvNorm`. After the ReLU nothing is below 0, so padding with zeros
+        is equivalent to PyTorch's minus infinity.
     """
 
     def __init__(self, channels, **kwargs):

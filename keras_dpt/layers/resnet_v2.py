@@ -1,4 +1,4 @@
-"""The ResNet in front of the hybrid's transformer: stem and bottlenecks of "ResNetV2".
+"""Stem and bottlenecks of "ResNetV2", the ResNet before the hybrid's transformer.
 
 Despite its name this network is *not* pre-activation: norm and ReLU follow each convolution. All
 its convolutions are bias-free and weight-standardised, and pad as TensorFlow's SAME does.
@@ -17,13 +17,13 @@ STANDARDIZATIONS = ("std", "variance")
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class WeightStandardizedConv2D(Conv2D):
-    """Convolution whose kernel is brought to zero mean and unit variance per output channel.
+    """Convolution with a kernel standardised to zero mean and unit variance per output channel.
 
     Args:
         filters, kernel_size, strides: as in `keras.layers.Conv2D`; padding is "same", no bias.
-        standardization: `"std"` divides by `std + 1e-5`, as timm 0.4.5 did, with which the
-            official hybrids were made; `"variance"` divides by `sqrt(var + 1e-8)`, as timm since
-            0.4.12 and transformers do. They differ by up to 3e-3 of the depth's spread.
+        standardization: `"std"` divides by `std + 1e-5`, as timm 0.4.5, which trained the official
+            hybrids; `"variance"` divides by `sqrt(var + 1e-8)`, as transformers and timm since
+            0.4.12. They differ by up to 3e-3 of the depth's spread.
 
     Source: Qiao et al. 2019 (arXiv 1903.10520), equation 6; timm `StdConv2dSame`.
     """
@@ -43,7 +43,7 @@ class WeightStandardizedConv2D(Conv2D):
         return super().convolution_op(inputs, self.standardize(kernel), bias, training)
 
     def standardize(self, kernel):
-        """The kernel `(kh, kw, in, out)` that is convolved with; statistics are population ones."""
+        """The standardised kernel `(kh, kw, in, out)`, by population statistics."""
         dtype = kernel.dtype
         kernel = ops.cast(kernel, "float32")
         kernel, variance = centred(kernel)
@@ -61,8 +61,8 @@ class WeightStandardizedConv2D(Conv2D):
 class GroupNorm(keras.layers.GroupNormalization):
     """Keras's group normalisation with means taken axis by axis and variances about them.
 
-    The network normalises sums over thousands of products forty times in a row; one long sum, or a
-    variance as the difference of two squares, shows in the fifth digit of the depth.
+    The network normalises forty times in a row; means by one long sum, or variances as the
+    difference of two squares, would change the fifth digit of the depth.
 
     Inputs: `(B, h, w, C)` float. Returns: the same shape and dtype; statistics are float32.
     Source: Wu & He 2018 (arXiv 1803.08494).
@@ -140,7 +140,7 @@ class Bottleneck(keras.layers.Layer):
     Args:
         channels: width of the output; inside it is a quarter of that.
         strides: of the 3x3 convolution and the shortcut.
-        project: whether the shortcut has a convolution of its own; the first block of a stage has.
+        project: whether the shortcut has its own convolution, as in the first block of a stage.
         num_groups: groups of the normalisations.
         standardization: see `WeightStandardizedConv2D`.
 

@@ -1,4 +1,4 @@
-"""Swin Transformer, versions 1 and 2: attention inside windows of a map, and merging of patches."""
+"""Swin Transformer, versions 1 and 2: attention inside windows, and merging of patches."""
 
 # Shapes: B batch, h w grid, s side of a window, M windows of a map, T = s * s cells of a window,
 # C width, N heads.
@@ -59,11 +59,11 @@ class WindowAttention(Attention):
         return attend(qkv, bias)
 
     def biases(self):
-        """What is added to the scores of each pair of cells, `(N, T, T)` float32."""
+        """The bias added to the score of each pair of cells, `(N, T, T)` float32."""
         return self.of_pairs(ops.convert_to_tensor(self.bias_table))
 
     def of_pairs(self, table):
-        """A table of offsets `((2 s - 1)^2, N)` for each pair of cells: `(N, T, T)`."""
+        """Values of a table of offsets `((2 s - 1)^2, N)` for each pair of cells: `(N, T, T)`."""
         rows = pair_rows((self.window, self.window))
         biases = ops.take(ops.transpose(table), rows.reshape(-1), axis=1)
         return ops.reshape(biases, (self.num_heads, *rows.shape))
@@ -77,15 +77,15 @@ class WindowAttention(Attention):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class CosineWindowAttention(WindowAttention):
-    """As `WindowAttention`, by cosines, and with biases that a small network makes of offsets.
+    """`WindowAttention` by cosine similarity, with biases computed from offsets by an MLP.
 
     Queries and values have a bias and keys have none. A head multiplies its cosines by a learned
     factor of at most 100.
 
     Args:
         hidden_dim, num_heads, window: see `WindowAttention`.
-        pretrained_window: side of the windows that the biases' network was trained with, which
-            offsets are measured by; by default `window`.
+        pretrained_window: side of the windows that the MLP was trained with; offsets are relative
+            to it. By default `window`.
 
     Inputs and returns: see `WindowAttention`.
     Source: Liu et al. 2021 (arXiv 2111.09883), sections 3.2 and 3.3; timm 0.6.12
@@ -96,7 +96,7 @@ class CosineWindowAttention(WindowAttention):
         kwargs.pop("qkv_bias", None)
         super().__init__(hidden_dim, num_heads, window, qkv_bias=False, **kwargs)
         self.pretrained_window = pretrained_window
-        # In float32: the offsets' logarithms lose what tells far cells apart in half precision.
+        # In float32: in half precision, logarithms of large offsets become equal.
         self.offsets1 = dense(512, "float32", "offsets1", "relu")
         self.offsets2 = dense(num_heads, "float32", "offsets2", use_bias=False)
 
@@ -153,12 +153,12 @@ def _log_offsets(window, pretrained):
 
 
 class _WindowBlock(keras.layers.Layer):
-    """What the blocks of both versions share: a shifted frame, cut into windows and put together.
+    """Base class of both versions' blocks: shift the map, split it into windows, join them.
 
     Args:
         hidden_dim, num_heads: of the attention. mlp_dim: width inside the MLP.
         window: side of a window in cells; sides of maps are multiples of it.
-        shift: by how many cells the windows are shifted, 0 for not at all.
+        shift: how many cells the windows are shifted by.
         epsilon: added to variances.
     """
 
@@ -216,7 +216,7 @@ class _WindowBlock(keras.layers.Layer):
 def rolled(x, shift):
     """A map `(B, h, w, C)` that begins `shift` cells further down and to the right.
 
-    In slices, as LiteRT does not roll.
+    By slices, because LiteRT has no roll.
     """
     x = ops.concatenate([x[:, shift:], x[:, :shift]], axis=1)
     return ops.concatenate([x[:, :, shift:], x[:, :, :shift]], axis=2)
@@ -299,7 +299,7 @@ class Swin2Block(_WindowBlock):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class PatchMerging(keras.layers.Layer):
-    """Every four cells side by side, projected to twice the width: half the sides of a map.
+    """Concatenate each 2x2 cells and project them: half the size of the map, twice the width.
 
     Args:
         hidden_dim: width of the result.

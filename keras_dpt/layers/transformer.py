@@ -64,7 +64,7 @@ class PatchEmbedding(keras.layers.Layer):
 class PositionEmbedding(keras.layers.Layer):
     """Flatten a grid of patches into tokens, put a class token first, add positions.
 
-    The positions learned on one grid are resized bilinearly to whatever grid comes in.
+    The positions learned on one grid are resized bilinearly to the grid of the input.
 
     Args:
         grid: `(height, width)` of the grid that the stored positions belong to.
@@ -128,12 +128,12 @@ class PositionEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class TokensToMap(keras.layers.Layer):
-    """Fold tokens back into a map and hand out the prefix tokens.
+    """Fold tokens back into a map and return the prefix tokens separately.
 
     Args:
-        num_prefix_tokens: P, how many tokens stand before those of the grid.
+        num_prefix_tokens: P, number of tokens before those of the grid.
 
-    Inputs: tokens `(B, P + h * w, D)`; `like`, any map `(B, h, w, _)` that knows the grid.
+    Inputs: tokens `(B, P + h * w, D)`; `like`, any map `(B, h, w, _)` of that grid.
     Returns: map `(B, h, w, D)` and prefix tokens `(B, P, D)`.
     """
 
@@ -213,7 +213,7 @@ class Attention(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
 class MLP(keras.layers.Layer):
-    """Two dense layers around a GELU, for each token alone.
+    """Two dense layers around a GELU, applied to each token.
 
     Args: hidden_dim: D, width of a token. mlp_dim: width in between.
     Inputs: `(B, T, D)` float. Returns: the same shape and dtype.
@@ -285,7 +285,7 @@ class TransformerBlock(keras.layers.Layer):
         self.mlp = self.feed_forward()
 
     def make_attention(self):
-        """The layer that lets tokens see each other."""
+        """The attention layer."""
         return Attention(self.hidden_dim, self.num_heads, dtype=self.dtype_policy, name="attention")
 
     def feed_forward(self):
@@ -301,12 +301,12 @@ class TransformerBlock(keras.layers.Layer):
         return in_place.add(self.mlp(self.norm2(x)), x, of=self.mlp)
 
     def attention_weights(self, x, queries, size=None):
-        """How much some tokens attend to all.
+        """Attention of some tokens to all tokens.
 
         Args:
             x: input of the block, `(1, T, D)`.
             queries: positions of Q tokens.
-            size: `(height, width)` of the grid, for those who need it.
+            size: `(height, width)` of the grid, for blocks that need it.
 
         Returns: NumPy `(Q, N, T)` float32; sums to 1 over T.
         """
@@ -319,7 +319,7 @@ class TransformerBlock(keras.layers.Layer):
         return scores / scores.sum(axis=-1, keepdims=True)
 
     def attention_bias(self, queries, size):
-        """What is added to the scores of these tokens, NumPy `(Q, N, T)` or a number."""
+        """The bias added to the scores of these tokens, NumPy `(Q, N, T)` or a number."""
         return 0.0
 
     def compute_output_shape(self, input_shape):
@@ -335,7 +335,7 @@ class TransformerBlock(keras.layers.Layer):
 
 
 def dense(units, dtype, name, activation=None, use_bias=True):
-    """A dense layer that starts as Keras's do."""
+    """A dense layer with Keras's default initializers."""
     return Dense(
         units,
         activation,
