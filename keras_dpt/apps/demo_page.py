@@ -1,4 +1,4 @@
-"""A page in the browser that shows what the presets do, by Gradio. Nothing leaves the machine."""
+"""A Gradio page that shows what the presets do. Nothing leaves the machine."""
 
 import gc
 import os
@@ -30,27 +30,27 @@ _DEFAULT_FOV = 60  # degrees, of photos that do not say
 _FOV_RANGE = (5, 140)  # of the slider, in degrees
 
 _ABOUT = """# keras_dpt
-Depth and labels of single photos by the Dense Prediction Transformer. Photos stay on the machine
-that serves this page and are removed when it stops."""
-_ABOUT_3D = """A relative preset does not know distances. For the view, its values are stretched
-such that the nearest 2 % of the photo are at the first distance and the farthest 2 % at the second:
-**shape and size are then only as good as these guesses**. Metric presets need no guess."""
+Depth and labels of photos by Dense Prediction Transformers. Photos stay on the machine that serves
+this page and are deleted when it stops."""
+_ABOUT_3D = """A relative preset does not predict distances. For the view, its values are scaled so
+that the nearest 2 % of the photo are at the first distance and the farthest 2 % at the second:
+**shape and size are only as good as these guesses**. Metric presets need none."""
 
 
 def depth_results(
     model, photo: Path, fov: float, near: float, far: float, folder: Path, edges: bool = False
 ):
-    """Estimate depth of a photo and write all that the page offers.
+    """Estimate the depth of a photo and write all files that the page offers.
 
     Args:
         model: a `DPTDepth`.
         photo: file.
         fov: horizontal field of view, degrees.
-        near, far: metres, of the nearest and the farthest 2 %, for relative models.
+        near, far: metres of the nearest and the farthest 2 %, for relative models.
         folder: to write to.
-        edges: keep the points that lie on depth edges, where no surface is.
+        edges: keep the points at depth edges, where there is no surface.
 
-    Returns: the coloured picture, a line of text, the file of the 3-D view, all files.
+    Returns: the coloured image, a line of text, the file of the 3-D view, all files.
     Raises: KerasDPTError: the photo or the numbers cannot be used.
     """
     pixels = _read(photo)
@@ -66,14 +66,14 @@ def depth_results(
     write_picture(depth.colorize(), files[2])
     points.save(files[3])
     if depth.kind == "metric_depth":
-        text = f"Metres: {low:.2f} to {high:.2f}, but for the nearest and the farthest 2 %."
+        text = f"Metres: {low:.2f} to {high:.2f}, without the nearest and the farthest 2 %."
     else:
         text = f"Relative inverse depth, larger is nearer, no unit: {low:.4g} to {high:.4g}."
     return files[2], text, files[3], files
 
 
 def label_results(model, photo: Path, folder: Path):
-    """Label a photo and write all that the page offers; as `depth_results`, without 3-D view."""
+    """Label a photo and write all files, as `depth_results` without the 3-D view."""
     pixels = _read(photo)
     labels = model.predict_image(pixels)
     stem = folder / photo.stem
@@ -85,7 +85,7 @@ def label_results(model, photo: Path, folder: Path):
 
 
 def other_results(model, photo: Path, folder: Path):
-    """What every task has: its result coloured and as an array; as `label_results`."""
+    """Results of any other task, coloured and as an array, as `label_results`."""
     result = model.predict_image(_read(photo))
     stem = folder / photo.stem
     files = [Path(f"{stem}_{end}") for end in (f"{model.task_name}.npy", "color.png")]
@@ -99,7 +99,7 @@ def _read(photo: Path) -> np.ndarray:
     if pixels > MAX_PIXELS:
         raise ImageError(
             f"{photo.name} has {pixels / 1e6:.3g} million pixels; this page takes up to "
-            f"{MAX_PIXELS / 1e6:.0f}. Shrink it, or use the command keras-dpt."
+            f"{MAX_PIXELS / 1e6:.0f}. Resize it, or use the command keras-dpt."
         )
     try:
         pixels = read_image(photo)
@@ -124,7 +124,7 @@ def _stretched(depth, near, far):
 
 
 class Turns:
-    """Lets one prediction run at a time, and none begin after `end`."""
+    """Runs one prediction at a time, and none after `end`."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -132,14 +132,14 @@ class Turns:
 
     @contextmanager
     def take(self):
-        """Wait for one's turn. Raises: KerasDPTError: `end` was called."""
+        """Wait for a turn. Raises: KerasDPTError: `end` was called."""
         with self._lock:
             if self._ended:
                 raise KerasDPTError("The page was stopped.")
             yield
 
     def end(self):
-        """Wait for the prediction that runs: at Python's end it would abort the process."""
+        """Wait for the running prediction, which would abort the process when Python exits."""
         self._ended = True
         while not self._lock.acquire(timeout=1):  # so that Ctrl-C is seen, whichever thread gets it
             pass
@@ -150,9 +150,9 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
     """The page, as `gradio.Blocks`.
 
     Args:
-        folder: for the results; somewhere below the system's folder of temporary files.
-        presets: for each task, by name, what `from_preset` takes, the first one chosen. `None`
-            for all of `keras_dpt.list_presets()` whose weights are complete, bundled ones first.
+        folder: for the results, below the system's folder of temporary files.
+        presets: for each task, by name, what `from_preset` takes; the first is the default.
+            `None` for all of `keras_dpt.list_presets()` with complete weights, bundled ones first.
         turns: of the predictions.
 
     Raises: KerasDPTError: gradio or trimesh is not installed.
@@ -197,8 +197,8 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
         with gr.Row():
             with gr.Column(scale=2):
                 photo = gr.Image(label="Photo", sources=["upload", "clipboard"], elem_id="photo")
-                # The file as it came: `read_image` takes more formats, and says what is wrong. Not
-                # by a subclass: Gradio writes a .pyi file beside the module that has one.
+                # The uploaded file itself: `read_image` takes more formats and has better messages.
+                # Not a subclass: Gradio writes a .pyi file next to the module of a subclass.
                 photo.preprocess = lambda upload: upload and upload.path
                 task = gr.Radio(list(presets), value=next(iter(presets)), label="Task")
                 preset = _dropdown(gr, presets[task.value])
@@ -215,7 +215,7 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
                     with gr.Row():
                         near = gr.Number(1.5, label="Nearest (m)")
                         far = gr.Number(4.0, label="Farthest (m)")
-                    edges = gr.Checkbox(False, label="Keep points on the edges of things")
+                    edges = gr.Checkbox(False, label="Keep points at the edges of objects")
                 button = gr.Button("Predict", variant="primary")
             with gr.Column(scale=3):
                 picture = gr.Image(
@@ -245,16 +245,16 @@ def build(folder: Path, presets: dict[str, list[str]] | None, turns: Turns):
 
 @contextmanager
 def serving(host="127.0.0.1", port=None, presets=None, open_browser=False, allow_hosts=()):
-    """Serve the page for the length of a block; uploads and results are removed after it.
+    """Serve the page during a `with` block; uploads and results are deleted after it.
 
-    A prediction that runs at the end of the block is waited for.
+    At its end, a running prediction is completed first.
 
     Args:
-        host: address to listen on; the default is reachable from this machine alone.
-        port: None for the first free one from 7860 on.
+        host: address to listen on; the default is reachable from this machine only.
+        port: `None` for the first free one from 7860.
         presets: see `build`.
         open_browser: show the page in the user's browser.
-        allow_hosts: further names that the page may be called by, such as a proxy's.
+        allow_hosts: more names under which the page may be requested, such as a proxy's.
 
     Yields: the page's address.
     Raises: KerasDPTError: the port is taken; gradio or trimesh is not installed.
@@ -267,7 +267,7 @@ def serving(host="127.0.0.1", port=None, presets=None, open_browser=False, allow
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # where Gradio puts uploads
         turns = Turns()
         page = build(folder, presets, turns)
-        # More than these would only wait for memory and time that there is not.
+        # More would only wait for memory and time that are not available.
         page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
         _, address, _ = page.launch(
             server_name=host,
@@ -297,7 +297,7 @@ def serving(host="127.0.0.1", port=None, presets=None, open_browser=False, allow
 
 
 def _check_address(host, port):
-    """Raise KerasDPTError if the address cannot be listened on; Gradio would wait for ever."""
+    """Raise KerasDPTError if the address is not available; Gradio would wait forever."""
     try:
         family, *_, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
         with socket.create_server(address[:2], family=family):
@@ -312,8 +312,8 @@ def _check_address(host, port):
 class _OnlyFromHere:
     """ASGI middleware: tells browsers to load nothing from other servers.
 
-    Gradio's page asks public servers for scripts; offline it would wait for them, and elsewhere
-    they would learn of its use.
+    Gradio's page requests scripts from public servers: offline it would wait for them, and online
+    these servers would learn of its use.
     """
 
     policy = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
@@ -332,7 +332,7 @@ class _OnlyFromHere:
 
 
 def default_presets() -> dict[str, list[str]]:
-    """Names of the presets with complete weights, by task, those that need no download first."""
+    """Names of the presets with complete weights by task, bundled ones first."""
     names = {task: preset_names(task) for task in TASKS}
     return {
         task: sorted(
@@ -362,7 +362,7 @@ def _dropdown(gr, names):
     def label(name):
         if name not in preset_names():
             return name
-        where = "in the package" if preset_path(name) else "fetched at first use"
+        where = "bundled" if preset_path(name) else "downloaded at first use"
         return f"{name} ({read_preset(name)['parameters'] / 1e6:.0f} M parameters, {where})"
 
     choices = [(label(name), name) for name in names]

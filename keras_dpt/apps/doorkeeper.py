@@ -1,4 +1,4 @@
-"""Who may ask the demo page for something, and how much of it: two ASGI middlewares."""
+"""Which requests the demo page accepts, by host and by size: two ASGI middlewares."""
 
 import ipaddress
 import socket
@@ -6,16 +6,16 @@ from urllib.parse import urlsplit
 
 
 class OnlyOwnHosts:
-    """Refuses requests to hosts that the page is not, and from pages of other origins.
+    """Rejects requests for other hosts, and from pages of other origins.
 
-    A site that makes its name resolve to this machine could otherwise use the page through the
-    browser of whoever visits it. Such a site needs a name, so addresses are no danger.
+    Otherwise a site whose name resolves to this machine could use the page through the browser of
+    its visitors. Such a site needs a name, so requests by address are safe.
 
     Args:
         app: the ASGI application.
         host: the address that the page listens on. On loopback, only loopback's addresses and
             "localhost" are its own; else all addresses and this machine's names.
-        names: further names, such as a proxy's.
+        names: more names, such as a proxy's.
     """
 
     def __init__(self, app, host, names=()):
@@ -56,18 +56,18 @@ class OnlyOwnHosts:
         default = {"http": ":80", "https": ":443"}.get(scheme)
         if default is None:
             return False
-        # A proxy may have put its own host in the place of the one that was asked.
+        # A proxy may have replaced the requested host by its own.
         same = rest.lower().removesuffix(default) == host.lower().removesuffix(default)
         return same or _name_of(f"//{rest}") in self.names
 
 
 class BoundedBodies:
-    """Refuses requests with too much in them, before they are held in memory.
+    """Rejects requests that are too large, before they are in memory.
 
     Args:
         app: the ASGI application.
-        upload: bytes of a request that uploads a file, which goes to the disk.
-        other: bytes of any other.
+        upload: most bytes of a request that uploads a file, which is written to disk.
+        other: most bytes of any other request.
     """
 
     def __init__(self, app, upload, other):
@@ -87,7 +87,7 @@ class BoundedBodies:
             nonlocal count
             message = await receive()
             count += len(message.get("body", b""))
-            # Requests without a length tell it on the way.
+            # Requests without a length are counted as they arrive.
             return {"type": "http.disconnect"} if count > limit else message
 
         return await self.app(scope, receive_bounded, send)

@@ -1,7 +1,7 @@
 """Depth of videos: frames in and out through PyAV, one batch in memory at a time.
 
-The networks see each frame by itself. What is done here about frames that follow each other is
-named: `RunningRange` for colours, `TemporalAlignment` for values; the latter is post-processing.
+The networks predict each frame separately. `RunningRange` keeps colours steady between frames;
+`TemporalAlignment` post-processes values.
 """
 
 import math
@@ -29,7 +29,7 @@ VIDEO_SUFFIXES = (
     ".ogv", ".ts", ".webm", ".wmv",
 )
 # fmt: on
-"""How names of videos end, in lower case; `keras-dpt depth` knows them by it."""
+"""Suffixes of videos, in lower case, by which `keras-dpt depth` recognises them."""
 
 _TICKS = 90_000  # of a second, in written files; whole for the usual frame rates
 _WHOLE = 0.97  # declared durations and numbers of frames are a little off in good files, too
@@ -50,18 +50,18 @@ class Frame(NamedTuple):
 
 
 class Video:
-    """A video file whose frames are decoded while they are iterated over, each time again.
+    """A video file whose frames are decoded during iteration, which can be repeated.
 
-    Opening reads the file once, without decoding, so that damage and length are known before any
-    work is done.
+    Opening reads the file once, without decoding, to detect damage and count frames before any
+    work.
 
     Args: path: a file that FFmpeg's libraries can decode. Sound is ignored.
 
     `len(video)` is its number of frames, `video.rate` their average number per second.
-    Iterating gives `Frame`s, turned upright by the file's rotation.
+    Iterating yields `Frame`s, turned upright by the file's rotation.
 
     Raises:
-        VideoError: (a ValueError) the file is missing, empty, damaged, cut off, or holds no video;
+        VideoError: (a ValueError) the file is missing, empty, damaged, truncated, or not a video;
             PyAV is not installed (extra `video`). While iterating: a frame that
             cannot be decoded.
     """
@@ -76,7 +76,7 @@ class Video:
             raise VideoError(f"{self.path} holds a video without frames.")
         if share < _WHOLE:
             raise VideoError(
-                f"{self.path} is cut off: {share:.0%} of it are there. Copy or download it again."
+                f"{self.path} is truncated: {share:.0%} of it is there. Copy or download it again."
             )
 
     def __len__(self) -> int:
@@ -114,14 +114,14 @@ class Video:
 
     @contextmanager
     def _opened(self):
-        """The container and its first stream of moving pictures."""
+        """The container and its first video stream."""
         av = import_av()
         try:
             with av.open(str(self.path)) as container:
                 yield container, _moving_pictures(container, self.path)
         except av.FFmpegError as error:
             raise VideoError(
-                f"{self.path} cannot be decoded ({error.strerror}). It is damaged or no video: "
+                f"{self.path} cannot be decoded ({error.strerror}). It is damaged or not a video: "
                 "copy or download it again."
             ) from error
 
@@ -130,19 +130,19 @@ def _moving_pictures(container, path):
     from av.stream import Disposition
 
     for stream in container.streams.video:
-        # The cover of a song counts as video, too.
+        # The cover of a song is a video stream, too.
         if not stream.disposition & Disposition.attached_pic:
             if stream.codec_context is None:
                 raise VideoError(f"{path}: there is no decoder for its video.")
             return stream
     kinds = sorted({stream.type for stream in container.streams})
-    raise VideoError(f"{path} holds no video, only {' and '.join(kinds) or 'nothing'}.")
+    raise VideoError(f"{path} has no video, only {' and '.join(kinds) or 'nothing'}.")
 
 
 def _measure(container, stream) -> tuple[int, float]:
-    """The number of frames, and which share of what the file promises is there.
+    """The number of frames, and the share of the declared frames or duration that is there.
 
-    MP4 declares the frames, Matroska its duration. Others promise nothing: their share is 1.
+    MP4 declares frames, Matroska a duration. For other formats the share is 1.
     """
     count, end = 0, 0.0
     for packet in container.demux():
@@ -180,15 +180,15 @@ def import_av():
 def video_writer(path: str | os.PathLike, rate: float):
     """Write a video: H.264 in an `.mp4` file, without sound.
 
-    The file appears complete when the block ends, or not at all if it ends with an error; one that
-    is there is replaced.
+    The complete file appears when the block ends, or none if it ends with an error. An existing
+    file is replaced.
 
     Args:
         path: file to write, `.mp4`.
         rate: frames per second, for the frames' nominal duration.
 
     Yields: a function `write(pixels, time)` of an `(H, W, 3)` uint8 RGB frame and its time in
-        seconds. Odd sides are made even by repeating the last row or column, as H.264 needs it.
+        seconds. Odd sides are made even by repeating the last row or column, for H.264.
 
     Raises: VideoError: (a ValueError) another suffix, a frame of another size than the first, or
         the file cannot be written.
@@ -221,8 +221,8 @@ class _Writer:
             self._add_stream(pixels.shape[0] + bottom, pixels.shape[1] + right)
         elif pixels.shape != self.shape:
             raise VideoError(
-                f"The video changes its size from {self.shape[1]}x{self.shape[0]} to "
-                f"{pixels.shape[1]}x{pixels.shape[0]} (width x height). Cut it in two there."
+                f"The size of frames changes from {self.shape[1]}x{self.shape[0]} to "
+                f"{pixels.shape[1]}x{pixels.shape[0]} (width x height). Split the video there."
             )
         if bottom or right:
             pixels = np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="edge")
@@ -230,7 +230,7 @@ class _Writer:
         frame = frame.reformat(
             format="yuv420p", dst_colorspace=_BT_709, dst_color_range=_LIMITED_RANGE
         )
-        # Players want times that grow, which odd files do not promise.
+        # Players need increasing times, which not all files have.
         self.ticks = max(self.ticks + 1, round(time * _TICKS))
         frame.pts, frame.time_base = self.ticks, Fraction(1, _TICKS)
         self.container.mux(self.stream.encode(frame))
@@ -260,13 +260,13 @@ def folder_written_whole(path: str | os.PathLike):
 def predict_frames(
     model, frames: Iterable[Frame], batch_size: int = 4, align: "TemporalAlignment | None" = None
 ) -> Iterator[tuple[Frame, DepthMap]]:
-    """Predict for the frames of a video, however long, with one batch in memory at a time.
+    """Predict the frames of a video of any length, with one batch in memory at a time.
 
     Args:
         model: a `DPTDepth`.
-        frames: a `Video`, or anything else that gives `Frame`s.
-        batch_size: frames that go through the network at once.
-        align: a new `TemporalAlignment`, or None for the values as the network gives them.
+        frames: a `Video`, or any other iterable of `Frame`s.
+        batch_size: frames per batch.
+        align: a new `TemporalAlignment`, or `None` for the network's own values.
 
     Yields: each frame with its `DepthMap`, of the frame's size.
     Raises:
@@ -276,7 +276,7 @@ def predict_frames(
     if align is not None and model.kind != "relative_inverse_depth":
         raise VideoError(
             "Temporal alignment is for relative models, whose scale and shift are free in each "
-            f"frame; this one predicts {model.kind}."
+            f"frame. Received: a model that predicts {model.kind}."
         )
     if batch_size < 1:
         raise VideoError(f"batch_size must be at least 1. Received: {batch_size}.")
@@ -290,14 +290,13 @@ def predict_frames(
 class TemporalAlignment:
     """Post-processing against flicker: fit each relative map to the one before.
 
-    Scale and shift of a relative map are free, and the network chooses them again for each frame.
-    This chooses them such that the map is closest, by least squares over the picture, to the
-    previous aligned one. Nothing is smoothed: a map stays a scaled and shifted map of its frame,
-    and errors that are not of this form remain.
+    Scale and shift of a relative map are arbitrary and change from frame to frame. This fits them
+    by least squares to the previous aligned map. Nothing is smoothed: each result is a scaled and
+    shifted map of its own frame, and other errors remain.
 
-    A chain of least-squares fits forgets contrast, as what moved or is noise makes each slope a
-    little too small. So each frame also goes `leak` of the way back to the network's own scale and
-    shift. Where the fit explains less than `min_fit` of the previous map's variance, there was a
+    A chain of least-squares fits loses contrast, because motion and noise make each slope a little
+    too small. So each frame also moves the fraction `leak` back to the network's own scale and
+    shift. If the fit explains less than `min_fit` of the previous map's variance, it is taken for a
     cut, and the chain starts again.
 
     Measured with `dpt_mini_nyuv2` on three rooms (`benchmarks/temporal_alignment.py`): the mean
@@ -306,7 +305,7 @@ class TemporalAlignment:
     1.06 with 0.1.
 
     Args:
-        leak: from 0 (never back) to 1 (no alignment). With 0.1, a jump of the network's scale
+        leak: from 0 (alignment only) to 1 (no alignment). With 0.1, a jump of the network's scale
             spreads over about 10 frames.
         min_fit: share of the variance, from 0 to 1. Neighbouring frames of those pans had 0.995 and
             more, different rooms 0.32 in the median and in 1 % of the cases more than 0.8.
@@ -332,7 +331,7 @@ class TemporalAlignment:
         return DepthMap(values, depth.kind, source=depth.source)
 
     def _fit(self, sample):
-        """Scale and shift to the previous frame; 1 and 0 if it shows something else."""
+        """Scale and shift to the previous frame; 1 and 0 after a cut."""
         before = self._previous
         if before is None or before.shape != sample.shape:
             return 1.0, 0.0
@@ -347,10 +346,10 @@ class TemporalAlignment:
 
 
 class RunningRange:
-    """Ends of the colours that stay steady from frame to frame, yet follow the scene.
+    """A colour range that is steady from frame to frame, yet follows the scene.
 
-    The 2nd and 98th percentile of the first frame; each further frame moves them by `rate` of the
-    way to its own. Nothing is known of frames to come, so memory is constant.
+    It starts with the 2nd and 98th percentile of the first frame; each later frame moves it by the
+    fraction `rate` to its own. Future frames are not used, so memory is constant.
 
     Call it with one `DepthMap` after another; it returns `(vmin, vmax)` for `DepthMap.colorize`.
     """
@@ -365,11 +364,11 @@ class RunningRange:
         ends = np.percentile(_sample(depth.values), (2, 98))
         self._ends = ends if self._ends is None else self._ends + self.rate * (ends - self._ends)
         low, high = map(float, self._ends)
-        # One plane fills the picture: a range of its own, in which all of it has one colour.
+        # A constant map: a range around its value, so that it has one colour.
         return (low, high) if high > low else (low - 1, high + 1)
 
 
 def _sample(values: np.ndarray) -> np.ndarray:
-    """Every n-th value, `(N,)` float64: statistics of a large frame at the price of a small one."""
+    """Every n-th value, `(N,)` float64: enough for statistics of a large frame."""
     step = max(1, math.isqrt(values.size // _STATISTICS_PIXELS))
     return values[::step, ::step].astype(np.float64).ravel()

@@ -1,1 +1,1 @@
-"""Turn official and Hugging Face checkpoints into keras-hub preset directories."""
+"""Convert official and Hugging Face checkpoints to keras-hub preset directories."""

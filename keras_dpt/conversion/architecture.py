@@ -1,8 +1,8 @@
-"""Read a network's architecture from the names and shapes of a checkpoint's tensors.
+"""Infer a network's architecture from the names and shapes of a checkpoint's tensors.
 
-It works on what `engine.translate` offers, so on our names, whatever the source. Every number is
-what most of the tensors that show it say: a damaged tensor then doesn't change the network, and the
-engine finds it by comparing the two.
+It works on the result of `engine.translate`, so on our names, whatever the source. Each number is
+decided by the majority of the tensors that show it. A damaged tensor then does not change the
+network, and the engine finds it by comparing the two.
 
 An architecture is a dict as in a preset's file: `encoder` (a class name), `encoder_config`,
 `backbone_config`, `task_config` (constructor arguments).
@@ -13,14 +13,14 @@ import inspect
 from keras_dpt.encoders.shapes import amount, number_of, vote
 from keras_dpt.errors import WeightsError
 
-# What shows a number: patterns of variable paths, and an axis of these variables.
+# Where numbers are found: patterns of variable paths, and an axis of these variables.
 REASSEMBLE_CHANNELS = {"fusion_input_{n}/kernel": 2, "reassemble_{n}/projection/": -1}
 FUSION_CHANNELS = {r"fusion_input_\d/kernel": -1, r"fusion_\d/": -1}
 NUM_CLASSES = {"(segmentation|auxiliary)_head/conv2/": -1}
 HEAD_CHANNELS = {"depth_head/conv{n}/": -1, "depth_head/conv{next}/kernel": 2}
 
-# What no tensor shows. A preset, a Hugging Face config or the source's habits settle it. (The grid
-# of positions shows if it is square; how often it is right is checked when shapes are compared.)
+# What no tensor shows: taken from a preset, a Hugging Face config or the defaults of the source.
+# (The grid of positions shows if it is square; other grids are found when shapes are compared.)
 UNTOLD = frozenset(
     {
         "num_heads",
@@ -41,10 +41,10 @@ def read_architecture(shapes, encoders, readout="ignore", **untold):
     Args:
         shapes: `{variable path: shape}`.
         encoders: see `read_encoder`.
-        readout: mode where the class token has no weights of its own: "ignore" or "add".
+        readout: mode if the readout has no weights: "ignore" or "add".
         **untold: arguments that no tensor shows, see `read_encoder`.
 
-    Raises: WeightsError: too little is there to tell.
+    Raises: WeightsError: the tensors are not sufficient.
     """
     encoder, config = read_encoder(shapes, encoders, **untold)
     stages = range(4) if encoder.has_stages_only else config.get("out_stages", ())
@@ -67,7 +67,7 @@ def read_architecture(shapes, encoders, readout="ignore", **untold):
 
 
 def _read_head(shapes):
-    """Constructor arguments of the task: `DPTSegmentation`'s if there are classes."""
+    """Constructor arguments of the task: of `DPTSegmentation` if there are classes."""
     if not amount(shapes, "segmentation_head/"):
         channels = [vote(shapes, HEAD_CHANNELS, n) for n in (1, 2)]
         return {"head_channels": channels, "kind": "relative_inverse_depth"}
@@ -82,10 +82,10 @@ def read_encoder(shapes, encoders, **untold):
 
     Args:
         shapes: `{variable path: shape}`.
-        encoders: classes that it may be of; the first that recognises its shapes is taken.
-        **untold: arguments that no tensor shows; each class is given those that it has.
+        encoders: candidate classes; the first that recognises the shapes is used.
+        **untold: arguments that no tensor shows; each class gets those that it has.
 
-    Raises: WeightsError: too little is there to tell.
+    Raises: WeightsError: the tensors are not sufficient.
     """
     for encoder in encoders:
         own = inspect.signature(encoder.__init__).parameters
@@ -110,7 +110,7 @@ def original_image(architecture, hf_image=None):
 
 
 def native_size(architecture):
-    """`[height, width]` in pixels to which the stored positions belong, or the only ones."""
+    """`[height, width]` in pixels of the stored positions, or the only size."""
     config = architecture["encoder_config"]
     if "image_size" in config:
         return [config["image_size"]] * 2
@@ -118,7 +118,7 @@ def native_size(architecture):
 
 
 def differences(told, wanted, untold=frozenset()):
-    """Where two architectures disagree, apart from `UNTOLD` and `untold`: a line for each."""
+    """Differences of two architectures, except `UNTOLD` and `untold`: a line for each."""
     lines = []
     for part, value in told.items():
         pairs = value.items() if isinstance(value, dict) else ()

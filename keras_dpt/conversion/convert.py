@@ -1,4 +1,4 @@
-"""One checkpoint into one keras-hub preset directory, strictly."""
+"""Convert a checkpoint to a keras-hub preset directory, strictly."""
 
 import json
 import logging
@@ -36,24 +36,24 @@ CARD = "keras_dpt.json"
 
 
 def convert(source, out, preset=None, progress=True):
-    """Make a keras-hub preset directory of a checkpoint, strictly: all of it fits, or none is kept.
+    """Convert a checkpoint to a keras-hub preset directory, strictly: completely, or not at all.
 
-    The architecture is read from the tensors. What they do not tell (a metric model's constants,
-    the formula of weight standardisation, the geometry of images) comes from `preset`; else from
-    the preset whose official file this is, by its sha256; else from a Hugging Face config beside
-    the weights; else it is as the kind of checkpoint usually has it.
+    The architecture is inferred from the tensors. What they do not show (a metric model's
+    constants, the formula of weight standardisation, the geometry of images) is taken from
+    `preset`; else from the preset whose official file has this sha256; else from a Hugging Face
+    config next to the weights; else from defaults for this format.
 
     Args:
         source: a `.pt` or `.safetensors` file, a Hugging Face directory or `hf://user/repository`,
             or a preset's name.
-        out: the directory to make; it may exist if it is empty.
-        preset: name of the preset that settles what the tensors do not tell.
+        out: the directory to create; it may exist if it is empty.
+        preset: name of the preset that specifies what the tensors do not show.
         progress: show progress bars.
 
     Returns: `out` as a `Path`, ready for `from_preset` and `keras_hub.upload_preset`.
     Raises:
         ValueError: there is no such preset.
-        WeightsError: the source can't be had, read or converted, or `out` is in use.
+        WeightsError: the source cannot be found, read or converted, or `out` is in use.
 
     Example: `keras_dpt.convert("dpt_hybrid_kitti-cb926ef4.pt", "kitti_preset")`
     """
@@ -81,7 +81,7 @@ def convert(source, out, preset=None, progress=True):
 
 
 def _opened(path):
-    """The checkpoint at `path`; that of keras-hub is read by keras-hub."""
+    """The checkpoint at `path`; presets of keras-hub are read by keras-hub."""
     config = path / "config.json"
     if path.is_dir() and config.is_file() and keras_hub.owns(read_json(config)):
         return keras_hub.KerasHubCheckpoint(path)
@@ -89,7 +89,7 @@ def _opened(path):
 
 
 def _convert(checkpoint, folder, address, name, progress):
-    """Write the preset directory of a checkpoint; `name` is the preset that it is of, if known."""
+    """Write the preset directory of a checkpoint; `name` is its preset, if known."""
     layout = format_of(checkpoint.specs, checkpoint.hf_config)
     sha256 = checkpoint.sha256()
     with explained(address, WeightsError, "has tensors of unexpected names or shapes"):
@@ -122,7 +122,7 @@ def _convert(checkpoint, folder, address, name, progress):
         if checkpoint.hf_config is None and not layout.fresh:
             logger.warning(NOTE_UNKNOWN, address, sha256, task.assumption)
     if layout.fresh:
-        logger.warning("%s has an encoder only: the decoder is random, train it first.", address)
+        logger.warning("%s has an encoder only: the decoder is untrained, train it first.", address)
 
     model = _build(preset)
     variables = {variable.path: variable for variable in model.weights}
@@ -155,7 +155,7 @@ def _convert(checkpoint, folder, address, name, progress):
 
 
 def _check_amount(architecture, layout, checkpoint, address):
-    """Raise a WeightsError if the tensors are too few for the network that they seem to show."""
+    """Raise a WeightsError if the tensors are too few for the architecture inferred from them."""
     described = dict(architecture["encoder_config"])
     if matches(layout.fresh, "block_0/"):  # the checkpoint has stages only
         described = {key: described[key] for key in ("stage_channels", "stage_depths")}
@@ -176,14 +176,14 @@ def _asking(address, layout, architecture):
         ):
             candidates.append(name)
     return WeightsError(
-        f"The tensors of {address} do not show which network it is: several have the same ones. "
+        f"The tensors of {address} do not show which network it is: several have the same tensors. "
         "Name it with keras_dpt.convert(..., preset=NAME) or `keras-dpt convert --preset NAME`, "
         f"NAME being one of {', '.join(candidates) or 'keras_dpt.list_presets()'}."
     )
 
 
 def _taps_differ(told, wanted):
-    """A line if a config taps other blocks than a preset."""
+    """A line if a config and a preset tap different blocks."""
     theirs, ours = (x["encoder_config"].get("out_indices") for x in (told, wanted))
     if theirs is None or list(theirs) == list(ours):
         return []  # encoders of four stages have no choice
@@ -191,7 +191,7 @@ def _taps_differ(told, wanted):
 
 
 def _build(preset):
-    """The network of a preset, in float32 whatever the global policy is."""
+    """The network of a preset, in float32 regardless of the global policy."""
     try:
         return task_named(preset["task"]).from_architecture(preset, dtype="float32")
     except ValueError as error:

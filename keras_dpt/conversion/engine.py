@@ -1,12 +1,12 @@
 """Write a checkpoint's tensors into a model by declared names: all of them, or none.
 
-A rule says which tensors make a variable. Names are templates: `{i}` stands for a number, `{n-1}`
-and `{4-n}` for the same number counted from another start or backwards.
+A rule names the tensors of a variable. Names are templates: `{i}` is a number, `{n-1}` and `{4-n}`
+are a number counted from another start or backwards.
 
     Rule("fusion_input_{n}/kernel", ("neck.convs.{n-1}.weight",))
 
-This module knows no model and no source. It plans on shapes alone; data are read one tensor at a
-time, after everything has been checked.
+This module is independent of models and formats. It plans with shapes only; data are read one
+tensor at a time, after all checks.
 """
 
 import re
@@ -24,17 +24,17 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 def to_keras(*tensors):
-    """PyTorch's layout to Keras's; several tensors are first stacked along their outputs.
+    """PyTorch's layout to Keras's; several tensors are first concatenated along their outputs.
 
     A convolution or transposed convolution `(a, b, h, w)` becomes `(h, w, b, a)`, a dense layer
-    `(out, in)` becomes `(in, out)`; tensors of other ranks stay.
+    `(out, in)` becomes `(in, out)`; tensors of other ranks are unchanged.
     """
     x = tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
     return x.transpose(2, 3, 1, 0) if x.ndim == 4 else x.T if x.ndim == 2 else x
 
 
 def as_it_is(tensor):
-    """For tensors that have our layout already, such as tables, which are no matrices of layers."""
+    """For tensors that already have our layout, such as tables."""
     return tensor
 
 
@@ -48,7 +48,7 @@ class Rule:
 
 
 def weights(layer, *modules):
-    """Rules for a dense layer or convolution whose outputs are those of `modules` in a row."""
+    """Rules for a dense layer or convolution with the concatenated outputs of `modules`."""
     return _leaves(layer, modules, kernel="weight", bias="bias")
 
 
@@ -67,35 +67,35 @@ def _leaves(layer, modules, **leaves):
 
 @dataclass(frozen=True)
 class CheckpointFormat:
-    """A layout of checkpoints.
+    """A format of checkpoints.
 
     Attributes:
         name: in messages and in the card of a converted preset.
-        task: name of the task whose head the checkpoint has, or gets if it has none.
-        encoders: encoder classes that such checkpoints hold, see
+        task: name of the task whose head the checkpoint has, or is given if it has none.
+        encoders: encoder classes of such checkpoints, see
             `keras_dpt.conversion.architecture.read_encoder`.
-        matches: function of `(specs, hf_config=None)`: whether a checkpoint is of this layout. It
-            must still say so if a tensor is missing or misnamed: only then is the tensor named.
-        rules: how its tensors make our variables.
-        ignore: `{pattern of tensor names: reason why they are not needed}`.
+        matches: function of `(specs, hf_config=None)`: whether a checkpoint has this format. It
+            must be true even if a tensor is missing or misnamed, so that the error names it.
+        rules: which tensors make which variables.
+        ignore: `{pattern of tensor names: reason that they are not needed}`.
         constants: `{pattern of tensor names: function of the encoder's config}` for ignored tensors
             whose values follow from the architecture; the function returns these values as NumPy.
             Named groups of the pattern, such as a block's number, are its keyword arguments.
         read: function of `(shapes, encoders, hf_config)` that returns the architecture, see
-            `keras_dpt.conversion.architecture`; `shapes` are `{variable path: shape}` of what the
-            tensors make.
+            `keras_dpt.conversion.architecture`; `shapes` are `{variable path: shape}` of the
+            variables made from the tensors.
         image_from: function of `(architecture, hf_image=None)` that returns arguments of
             `DPTImageConverter`; `hf_image` is a `preprocessor_config.json`.
-        owns: function of a `config.json`'s content: whether a directory or repository that has it
-            is a checkpoint of this format. Formats of single files leave it out.
-        names_from: function of `(architecture, hf_config)` that returns what Hugging Face's config
-            adds to the preset's `output`, such as class names.
-        ambiguous: whether networks that differ in more than weights have the same tensors. Without
-            a `config.json`, a preset must then say which of them a checkpoint is.
-        preset_of: function of names of weight files that returns the name of the preset whose
-            official file has one of them, or `None`.
-        untold: arguments that no tensor shows, in which a preset may differ from what is read.
-        fresh: `{pattern of variable paths: reason why the layout has no tensors for them}`. These
+        owns: function of a `config.json`'s content: whether a directory or repository with it is
+            a checkpoint of this format. Omitted by formats of single files.
+        names_from: function of `(architecture, hf_config)` that returns additions to the preset's
+            `output` from Hugging Face's config, such as class names.
+        ambiguous: whether different networks have the same tensors. Without a `config.json`, a
+            preset must then be given.
+        preset_of: function of names of weight files that returns the name of the preset with such
+            an official file, or `None`.
+        untold: arguments that no tensor shows, in which a preset may differ from what is inferred.
+        fresh: `{pattern of variable paths: reason that the format has no tensors for them}`. These
             variables keep their initial values.
     """
 
@@ -116,10 +116,10 @@ class CheckpointFormat:
     fresh: dict[str, str] = field(default_factory=dict)
 
     def config_from(self, specs, hf_config=None):
-        """The architecture that the tensors and, if given, Hugging Face's config show.
+        """The architecture, from the tensors and, if given, Hugging Face's config.
 
-        Raises: WeightsError: too little is there to tell, or the config asks for something that our
-            layers do not have.
+        Raises: WeightsError: the tensors are not sufficient, or the config has a setting that is
+            not supported.
         """
         writes, _ = translate(self.rules, self.ignore, specs)
         shapes = {path: write.shape for path, write in writes.items() if write.shape is not None}
@@ -127,7 +127,7 @@ class CheckpointFormat:
 
 
 def has(*patterns):
-    """A function of tensor names: whether each of these regular expressions fits the start of one.
+    """A function of tensor names: whether each of these regular expressions matches one's start.
 
     For `CheckpointFormat.matches`.
     """
@@ -149,18 +149,18 @@ class Write:
 
 
 def translate(rules, ignore, specs):
-    """What a checkpoint offers, in our names.
+    """The variables that a checkpoint provides, in our names.
 
     Args:
         rules, ignore: see `CheckpointFormat`.
         specs: `{tensor name: Spec}`.
 
-    Returns: `{variable path: Write}` and a list of problems, each naming the tensors it is about.
+    Returns: `{variable path: Write}` and a list of problems, each with its tensors.
     """
     writes, problems = {}, []
     wanted = [name for name in specs if not matches(ignore, name)]
     unused = dict.fromkeys(wanted, "no rule uses this tensor")
-    # Most rules are ruled out by how a name starts, at a tenth of the cost of parsing it.
+    # The start of a name excludes most rules, at a tenth of the cost of parsing it.
     starts = [(rule, tuple(source.partition("{")[0] for source in rule.sources)) for rule in rules]
     for name, (rule, start) in product(wanted, starts):
         if not name.startswith(start):
@@ -187,17 +187,17 @@ def translate(rules, ignore, specs):
 
 
 def plan(variables, layout, specs, unbuilt=None):
-    """Every write that fills a model from a checkpoint, each variable once, no tensor left over.
+    """All writes of a checkpoint into a model: each variable once, no tensor left over.
 
     Args:
         variables: `{path: shape}` of the model.
         layout: the checkpoint's `CheckpointFormat`.
         specs: `{tensor name: Spec}` of the checkpoint.
-        unbuilt: `{pattern of variable paths: reason}` for parts that the model leaves out although
+        unbuilt: `{pattern of variable paths: reason}` for parts that the model omits although
             the checkpoint has tensors for them.
 
     Returns: list of `Write`.
-    Raises: WeightsError: anything is missing, left over or of another shape; lists all of it.
+    Raises: WeightsError: a tensor is missing, left over or of another shape; lists all of them.
     """
     writes, problems = translate(layout.rules, layout.ignore, specs)
     writes = {path: write for path, write in writes.items() if not matches(unbuilt or {}, path)}
@@ -220,7 +220,7 @@ def plan(variables, layout, specs, unbuilt=None):
 
 
 def assign(writes, read, variables):
-    """Carry out a plan. Raises: WeightsError: a tensor has NaN or infinity.
+    """Execute a plan. Raises: WeightsError: a tensor has NaN or infinity.
 
     Args:
         writes: iterable of `Write`, as from `plan`.
@@ -238,14 +238,14 @@ def assign(writes, read, variables):
 
 
 def check_constants(constants, specs, read, encoder_config):
-    """Compare stored constants with what the architecture makes of them.
+    """Compare stored constants with those computed for the architecture.
 
     Args:
         constants: see `CheckpointFormat`.
         specs, read: of the checkpoint, as in `plan` and `assign`.
         encoder_config: constructor arguments of the encoder.
 
-    Raises: WeightsError: one differs; its weights would then mean something else.
+    Raises: WeightsError: one differs, so the weights are of another network.
     """
     for name in specs:
         for pattern, values in constants.items():
@@ -261,7 +261,7 @@ def check_constants(constants, specs, read, encoder_config):
 
 
 def missing_tensors(rules, path, specs):
-    """Names of the absent tensors that would make a variable, "" if no rule knows the variable."""
+    """Names of the missing tensors of a variable, "" if it has no rule."""
     alternatives = []
     for rule in rules:
         numbers = parse(rule.variable, path)
@@ -272,7 +272,7 @@ def missing_tensors(rules, path, specs):
 
 
 def matches(patterns, name):
-    """Whether one of the regular expressions fits the start of `name`."""
+    """Whether one of the regular expressions matches the start of `name`."""
     return any(re.match(pattern, name) for pattern in patterns)
 
 
@@ -280,7 +280,7 @@ _NUMBER = re.compile(r"\{(?:(\d+)-)?([a-z])(?:-(\d+))?\}")
 
 
 def fill(template, numbers):
-    """A template's name for these numbers: `fill("a.{4-n}", {"n": 1}) == "a.3"`."""
+    """A template filled with numbers: `fill("a.{4-n}", {"n": 1}) == "a.3"`."""
 
     def value(match):
         total, name, start = match.groups()
@@ -290,7 +290,7 @@ def fill(template, numbers):
 
 
 def parse(template, name):
-    """The numbers that make `name` of a template, `None` if none do; the inverse of `fill`."""
+    """The numbers with which a template becomes `name`, or `None`; the inverse of `fill`."""
     pattern, placeholders = _compiled(template)
     match = pattern.fullmatch(name)
     if match is None:
@@ -308,7 +308,7 @@ def _compiled(template):
 
 
 def _result_shape(transform, shapes):
-    """Shape of a transform's result, from stand-ins that occupy no memory; `None` if it fails."""
+    """Shape of a transform's result, by arrays without memory; `None` if it fails."""
     try:
         return transform(*[np.broadcast_to(np.uint8(0), shape) for shape in shapes]).shape
     except (ValueError, IndexError):

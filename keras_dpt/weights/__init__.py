@@ -1,1 +1,1 @@
-"""Where weights come from and where they are kept."""
+"""Finding, downloading and reading official weights."""

@@ -1,19 +1,19 @@
-"""How many weights a described network has at least, before any memory is asked for.
+"""A lower bound of a network's number of weights, before any memory is allocated.
 
-A few bytes of a config can ask for terabytes; a network that its weights cannot fill is refused.
+A few bytes of a config can describe terabytes; a network that its weights cannot fill is rejected.
 """
 
 from keras_dpt.errors import WeightsError
 
 
 def check_amount(described, available, name):
-    """Raise a WeightsError if a network needs more weights than there are.
+    """Raise a WeightsError if a network needs more weights than are available.
 
     Args:
-        described: constructor arguments of encoder, backbone and task, in one dict; what is left
-            out is not counted.
-        available: how many numbers the files hold.
-        name: of what is loaded, for the message.
+        described: constructor arguments of encoder, backbone and task, in one dict; missing
+            ones are not counted.
+        available: number of values in the files.
+        name: name for the message.
     """
     needed = least_weights(described)
     if needed > available:

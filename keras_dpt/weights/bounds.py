@@ -1,4 +1,4 @@
-"""How much a server may send, and how slowly: what never ends is given up."""
+"""Limits on the size and duration of downloads."""
 
 import inspect
 import threading
@@ -10,13 +10,13 @@ from keras_dpt.errors import WeightsError
 
 SLOWEST = 1000  # bytes a second, on average over PATIENCE
 PATIENCE = 60.0  # seconds
-# The hub's client tells of pieces of 10 MB only: at 11 kB a second one takes so long.
+# The hub's client reports pieces of 10 MB only: at 11 kB a second one takes this long.
 HUB_PATIENCE = 900.0
 _MORE = 16 * 1024**2  # bytes beyond what was announced, before the hub's client would notice
 
 
 class Pace:
-    """Gives up a server that sends next to nothing.
+    """Stops a download that has become too slow.
 
     Args: address: for the message.
     """
@@ -26,26 +26,26 @@ class Pace:
         self._since, self._count = time.monotonic(), 0
 
     def came(self, size):
-        """Tell that bytes came. Raises: WeightsError: too few of late."""
+        """Count bytes received. Raises: WeightsError: too few recently."""
         self._count += size
         passed = time.monotonic() - self._since
         if passed < PATIENCE:
             return
         if self._count < SLOWEST * passed:
             raise WeightsError(
-                f"{self.address} sends {self._count / passed:.3g} bytes a second, too slow to wait "
-                "for. What has come is kept: try again later, or fetch the file by other means."
+                f"{self.address} sends {self._count / passed:.3g} bytes a second, which is too "
+                "slow. The part received is kept: try again later, or fetch the file by other means."
             )
         self._since, self._count = time.monotonic(), 0
 
 
 class HubBounds:
-    """Bounds a download of `huggingface_hub`, which has none but for silence.
+    """Limits a download of `huggingface_hub`, which itself only stops when no data arrive.
 
     Args:
         address: for messages.
-        max_size: bytes; more are refused, and so is more than the hub announces.
-        folder: where the hub's client keeps what is unfinished.
+        max_size: bytes; more are rejected, as is more than the hub announces.
+        folder: where the hub's client keeps unfinished downloads.
     """
 
     def __init__(self, address, max_size, folder):
@@ -53,7 +53,7 @@ class HubBounds:
         self._last, self._is_given_up = time.monotonic(), False
 
     def download(self, function, *arguments, **options):
-        """What `hf_hub_download` returns. Raises: WeightsError: too much, or too slow."""
+        """The result of `hf_hub_download`. Raises: WeightsError: too much, or too slow."""
         if "tqdm_class" in inspect.signature(function).parameters:  # older versions have none
             options["tqdm_class"] = self._bar()
         result = {}
@@ -71,7 +71,7 @@ class HubBounds:
                 thread.join(0.05)
                 if time.monotonic() - self._last > HUB_PATIENCE:
                     raise WeightsError(
-                        f"{self.address} is too slow to wait for: nothing came for "
+                        f"{self.address} is too slow: nothing was received for "
                         f"{HUB_PATIENCE:.0f} s. Try again later, or fetch the file by other means."
                     )
         finally:
@@ -100,7 +100,7 @@ class HubBounds:
                 self.came += n
                 bounds._last = time.monotonic()
                 if bounds._is_given_up:
-                    raise WeightsError(f"{bounds.address} was given up.")
+                    raise WeightsError(f"The download of {bounds.address} was stopped.")
                 if self.came > self.most:
                     raise bounds._too_large(self.came - n)
                 return super().update(n)
@@ -108,7 +108,7 @@ class HubBounds:
         return Bar
 
     def _too_large(self, kept):
-        """The error; what was kept, so many bytes, is deleted."""
+        """The error; the bytes that were kept are deleted."""
         if kept:
             for file in self.folder.glob("*.incomplete"):
                 with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What Hugging Face's JSON files beside weights may hold, as far as conversion reads them."""
+"""Schemas of Hugging Face's JSON files next to weights, for the keys that conversion reads."""
 
 from keras_dpt.schema import Either, FileName, Flag, ListOf, MapOf, Real, Record, Text, Whole
 

@@ -1,4 +1,4 @@
-"""Fetch files whole or not at all: from a URL, or from the Hugging Face hub."""
+"""Fetch complete files, or none: from a URL, or from the Hugging Face hub."""
 
 import hashlib
 import os
@@ -34,26 +34,26 @@ def sha256_of(file):
 
 
 def progress_bar(progress, **options):
-    """A tqdm bar on standard error; without `progress` it does not show."""
+    """A tqdm bar on standard error, hidden without `progress`."""
     return tqdm(disable=not progress, **options)
 
 
 def download(url, path, sha256=None, progress=True, max_size=MAX_SIZE):
-    """Fetch a file by HTTP and put it at `path` when it is whole and checked.
+    """Fetch a file by HTTP and put it at `path` once it is complete and checked.
 
-    What an interruption leaves is `path` with ".part" appended; the next call goes on from there if
-    the server lets it and `sha256` can tell whether the pieces fit.
+    An interruption leaves `path` with ".part" appended; the next call continues there if the server
+    supports it and `sha256` is given, to check the result.
 
     Args:
         url: address of the file.
-        path: where the file goes; directories are made.
+        path: of the file; directories are created.
         sha256: hex digest that the file must have, or how it starts.
         progress: show a progress bar.
-        max_size: bytes; a server that sends more is not listened to any longer.
+        max_size: bytes; the download stops if the server sends more.
 
     Returns: `path` as a `Path`.
-    Raises: WeightsError: offline, not found, wrong content, too much of it, no space. The message
-        says what to do.
+    Raises: WeightsError: offline, not found, wrong content, too large, no space. The message says
+        what to do.
     """
     import requests
 
@@ -78,13 +78,13 @@ def download(url, path, sha256=None, progress=True, max_size=MAX_SIZE):
                     f"{url} answers {response.status_code} {response.reason}. "
                     f"If it has moved, put the file at {path}."
                 ) from error
-            # Only attempts in a row that bring nothing new count.
+            # Only consecutive attempts without new data count.
             failures = 1 if _size(part) > farthest else failures + 1
             farthest = max(farthest, _size(part))
             if failures == ATTEMPTS:
                 raise WeightsError(
-                    f"Can't fetch {url}: {_reason(error)}. Try again later (what has come is kept "
-                    f"and not fetched again), or put the file at {path}."
+                    f"Can't fetch {url}: {_reason(error)}. Try again later (the part received is "
+                    f"kept and not fetched again), or put the file at {path}."
                 ) from error
             time.sleep(PAUSE * 2 ** (failures - 1))
 
@@ -92,16 +92,16 @@ def download(url, path, sha256=None, progress=True, max_size=MAX_SIZE):
         part.unlink()
         raise WeightsError(
             f"{url} sent a file with sha256 {found}; it should start with {sha256}. The file was "
-            "deleted. Try again; if it stays so, the server has another file than it should."
+            "deleted. Try again; if this persists, the server has a different file."
         )
     os.replace(part, path)
     return path
 
 
 def _fetch(url, part, progress, max_size):
-    """One attempt at the rest of a file.
+    """One attempt to fetch the rest of a file.
 
-    Raises: requests.RequestException: to be tried again. WeightsError: it is too large.
+    Raises: requests.RequestException: try again. WeightsError: the file is too large.
     """
     import requests
 
@@ -142,7 +142,7 @@ def _fetch(url, part, progress, max_size):
 
 
 def _pieces(response):
-    """The body as it comes, however little that is. Raises: requests.RequestException."""
+    """The body in pieces as they arrive. Raises: requests.RequestException."""
     import requests
     import urllib3
 
@@ -172,25 +172,25 @@ def _too_large(url, part, what, max_size):
     part.unlink(missing_ok=True)
     return WeightsError(
         f"{url} sends {what}, but the file should have {max_size / 1e6:,.0f} MB at most. It was "
-        "not kept. The server has another file than it should."
+        "not kept. The server has a different file."
     )
 
 
 def download_from_hub(repo, file, optional=False, sha256=None, max_size=None):
     """Fetch a file of a Hugging Face repository through the hub's own cache.
 
-    Honours what `huggingface_hub` honours: HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, tokens.
+    Settings of `huggingface_hub` are respected: HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, tokens.
 
     Args:
         repo: "user/repository".
         file: path in the repository.
         optional: return `None` if the repository has no such file.
-        sha256: hex digest that the file must have, or how it starts. Whatever it is, a file that is
-            not what the hub says is refused.
+        sha256: hex digest that the file must have, or how it starts. Without it too, a file that
+            differs from the hub's digest is rejected.
         max_size: bytes; by default `MAX_SIZE`, and `MAX_JSON` of JSON files.
 
     Returns: path in the hub's cache.
-    Raises: WeightsError: it can't be had, is too large, or its content is not what the hub says.
+    Raises: WeightsError: it cannot be fetched, is too large, or differs from the hub's digest.
     """
     import huggingface_hub
     from huggingface_hub import constants
@@ -234,8 +234,8 @@ def download_from_hub(repo, file, optional=False, sha256=None, max_size=None):
         )
     if sha256 is not None and not (found := sha256_of(blob)).startswith(sha256):
         raise WeightsError(
-            f"{address} has sha256 {found}; it should start with {sha256}. The repository has "
-            "another file than it had."
+            f"{address} has sha256 {found}; it should start with {sha256}. The file in the "
+            "repository has changed."
         )
     return path
 
@@ -245,7 +245,7 @@ def _size(file):
 
 
 def _reason(error):
-    """Why something failed, in one line: of what urllib3 wraps, the innermost cause."""
+    """The reason of a failure in one line: the innermost cause that urllib3 wraps."""
     cause = getattr(error.args[0], "reason", None) if error.args else None
     if isinstance(cause, Exception):  # of "Max retries exceeded with url: ... (Caused by ...)"
         error = re.sub(r"^\w+\([^)]*\): ", "", str(cause)) or type(cause).__name__

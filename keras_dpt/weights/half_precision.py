@@ -11,14 +11,14 @@ from keras_dpt.files import written_whole
 def store_in_half_precision(folder):
     """Rewrite the weights files of a preset directory with float16 arrays.
 
-    Loading converts them back to whatever dtype the model has, so nothing else changes: values are
+    Loading converts them to the dtype of the model, so nothing else changes: values are
     rounded to 11 significant bits, and none may exceed 65504.
 
     Args:
         folder: preset directory as `save_to_preset` writes it.
 
-    Raises: ValueError: a weight does not fit into float16; its file is left as it was.
-        WeightsError: the system refuses to write; likewise.
+    Raises: ValueError: a weight is out of range of float16. WeightsError: a file cannot be written.
+        The file is then unchanged.
     """
     import h5py
 

@@ -1,4 +1,4 @@
-"""Official files: where they are kept, and how they get there."""
+"""Official files: where they are stored, and how they are fetched."""
 
 import os
 import shutil
@@ -15,30 +15,30 @@ _PAIR = ("encoder_url", "url")  # of a source whose encoder is a file of its own
 
 
 def cache_directory():
-    """Where downloads and converted presets are kept."""
+    """Directory of downloads and converted presets."""
     return expanded(os.environ.get("KERAS_DPT_CACHE") or "~/.cache/keras_dpt")
 
 
 def expanded(path):
-    """A path without `~`. Raises: WeightsError: there is no such user, or no home."""
+    """A path with `~` expanded. Raises: WeightsError: there is no such user, or no home."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise WeightsError(
-            f"{path}: there is no home directory of that user. Name the folder in full; "
-            "KERAS_DPT_CACHE is the one of the cache."
+            f"{path}: that user has no home directory. Give the full path; KERAS_DPT_CACHE sets "
+            "that of the cache."
         ) from error
 
 
 @contextmanager
 def located(source, progress=True):
-    """A context in which a source is on this machine; a file fetched for it goes when it succeeds.
+    """A context with a local copy of a source; a file fetched for it is removed on success.
 
     Args:
         source: a preset's name, a path, or `hf://user/repository`.
         progress: show progress bars.
 
-    Yields: path, address that it came from, name of the preset it is of or `None`.
+    Yields: path, its original address, name of its preset or `None`.
     Raises: ValueError, WeightsError: as `preset_directory`.
     """
     source = os.fspath(source)
@@ -57,10 +57,10 @@ def located(source, progress=True):
 
 @contextmanager
 def located_source(preset, source, progress=True):
-    """As `located`, for one of the `sources` of a preset's dict, and no other in its place.
+    """As `located`, for exactly this one of the `sources` of a preset's dict.
 
     Yields: path of its file, or of the folder of two files of one network.
-    Raises: WeightsError: the file can't be had, or it is another one.
+    Raises: WeightsError: the file cannot be fetched, or is a different one.
     """
     with ExitStack() as stack:
         path, is_ours = _fetch_source(preset, source, progress, stack)
@@ -70,7 +70,7 @@ def located_source(preset, source, progress=True):
 
 
 def is_here(source):
-    """Whether the file of a preset's source lies in the cache: ours, or the hub's."""
+    """Whether the file of a preset's source is in a cache: ours, or the hub's."""
     if "repo" not in source or _is_placed(source):
         return _is_placed(source)
     import huggingface_hub
@@ -79,9 +79,9 @@ def is_here(source):
 
 
 def _fetch_preset(name, progress, stack):
-    """Path, address and "downloaded by us" of the first of a preset's sources that can be had.
+    """Path, address and "downloaded by us" of the first available source of a preset.
 
-    What is entered into `stack` keeps other processes from a file that is downloaded.
+    A lock entered into `stack` keeps other processes from a file that is being downloaded.
     """
     preset = presets.read_preset(name)
     for source in preset["sources"]:
@@ -107,24 +107,24 @@ def _fetch_preset(name, progress, stack):
     raise WeightsError(
         f"The weights of {name!r} are not in {cache_directory()} and can't be fetched.\n  "
         + "\n  ".join(failures)
-        + "\nTo do without the network, put\n  "
+        + "\nTo work offline, put\n  "
         + "\n  or ".join(places)
         + _alternative(preset["task"])
     )
 
 
 def _alternative(task):
-    """The end of a message: presets of a task that need no download, if there are any."""
+    """The end of a message: presets of a task that need no download, if any."""
     bundled = [name for name in presets.preset_names(task) if presets.preset_path(name)]
     return f"\nTo try things out, use a bundled preset: {', '.join(bundled)}." if bundled else ""
 
 
 def _fetch_source(preset, source, progress, stack):
-    """Path of one of a preset's sources, fetched if need be, and whether we downloaded it."""
+    """Path of one of a preset's sources, fetched if necessary, and whether we downloaded it."""
     if _is_placed(source):
         return _checked(source), False
     address, sha256 = presets.source_address(source), presets.source_sha256(source)
-    # Files hold 4 bytes a parameter, and little that the network leaves out.
+    # Files hold 4 bytes per parameter, and little that the network omits.
     limit = _SPARE + 8 * preset["parameters"]
     if "repo" in source:
         repo, file = source["repo"], source["file"]
@@ -135,7 +135,7 @@ def _fetch_source(preset, source, progress, stack):
     if _is_placed(source):  # another process has just left it
         return _checked(source), False
     if "encoder_url" in source:
-        # A file that somebody put there stays there.
+        # A file that a user put there stays there.
         hashes = {source["url"]: sha256, source["encoder_url"]: source.get("encoder_sha256")}
         files = {_placed(source) / _name(source[key]): source[key] for key in _PAIR}
         missing = [file for file in files if not file.is_file()]
@@ -146,7 +146,7 @@ def _fetch_source(preset, source, progress, stack):
 
 
 def _checked(source):
-    """The file of a source that lies in its place, if it is the right one; or the folder of two."""
+    """The file of a source in its place, if it is the right one; or the folder of two."""
     place = _placed(source)
     wanted = {place: (presets.source_sha256(source), presets.source_address(source))}
     if "encoder_url" in source:
@@ -172,7 +172,7 @@ def _lock(source):
 
 
 def _is_placed(source):
-    """Whether a source's file, or both of its two files, lie in their place."""
+    """Whether a source's file, or both of its two files, are in their place."""
     if "encoder_url" not in source:
         return _placed(source).is_file()
     return all((_placed(source) / _name(source[key])).is_file() for key in _PAIR)

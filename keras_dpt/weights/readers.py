@@ -1,6 +1,6 @@
-"""Open a checkpoint of whatever format: names and shapes first, data one tensor at a time.
+"""Open checkpoints of any format: names and shapes first, data one tensor at a time.
 
-The only place where torch is imported, and only for files that torch made.
+torch is imported here, and only for files written by torch.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from keras_dpt.weights.download import sha256_of
 # Weight files of a Hugging Face directory, in order of preference.
 HF_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
-# That of a keras-hub preset.
+# Weights of a keras-hub preset.
 KERAS_FILE = "model.weights.h5"
 
 _SAFETENSORS_DTYPES = {
@@ -38,15 +38,15 @@ class Checkpoint:
     """An open checkpoint.
 
     Attributes:
-        path: what was opened: a file, or a Hugging Face directory.
+        path: of the file or Hugging Face directory that was opened.
         files: paths of the weight files in it.
         specs: `{tensor name: Spec}`.
-        hf_config, hf_image: `config.json` and `preprocessor_config.json` beside the weights, as
+        hf_config, hf_image: `config.json` and `preprocessor_config.json` next to the weights, as
             dicts, or `None`.
     """
 
     def __init__(self, path):
-        """Open `path`. Raises: WeightsError: it is missing, damaged, or no checkpoint."""
+        """Open `path`. Raises: WeightsError: it is missing, damaged, or not a checkpoint."""
         self.path = Path(path)
         self.files = weight_files(self.path)
         described = {
@@ -62,11 +62,11 @@ class Checkpoint:
             self._readers |= dict.fromkeys(specs, read)
 
     def read(self, name):
-        """The tensor `name` as a float32 array; half precision is widened."""
+        """The tensor `name` as a float32 array, whatever its precision."""
         return self._readers[name](name)
 
     def sha256(self):
-        """Hex digest of the weight file; of their digests in a row if there are several."""
+        """Hex digest of the weight file; if there are several, of their concatenated digests."""
         digests = [sha256_of(file) for file in self.files]
         if len(digests) == 1:
             return digests[0]
@@ -93,23 +93,23 @@ def weight_files(path):
     shards = shards_of(file)
     for shard in shards:
         if not (file.parent / shard).is_file():
-            raise WeightsError(f"{file} names {shard}, which is missing; put it beside the index.")
+            raise WeightsError(f"{file} names {shard}, which is missing; put it next to the index.")
     return [file.parent / shard for shard in shards]
 
 
 def shards_of(index):
-    """Names of the files beside an index of shards. Raises: WeightsError: they are elsewhere."""
+    """Names of the files next to an index of shards. Raises: WeightsError: they are elsewhere."""
     return sorted(set(read_json(index, INDEX)["weight_map"].values()))
 
 
 def _encoder_and_head(folder):
-    """The two files of a network of DINOv2's authors, if a folder holds just these; else `None`."""
+    """The two files of a network of DINOv2's authors, if a folder has only these; else `None`."""
     pair = [list(folder.glob(pattern)) for pattern in ("*_pretrain.pth", "*_head.pth")]
     return [files[0] for files in pair] if all(len(files) == 1 for files in pair) else None
 
 
 def description_files(path):
-    """Hugging Face's `config.json` and `preprocessor_config.json`, those that are there."""
+    """Hugging Face's `config.json` and `preprocessor_config.json`, if they exist."""
     if path.is_file() and path.name not in HF_FILES:
         return []  # a file on its own: what lies beside it needn't belong to it
     folder = path if path.is_dir() else path.parent
@@ -118,12 +118,12 @@ def description_files(path):
 
 
 def read_json(file, expected=None):
-    """Content of a JSON file, by default any object. Raises: WeightsError: it is not so."""
+    """Content of a JSON file, by default any object. Raises: WeightsError: it is not valid."""
     return schema.read_json(file, expected or schema.Record(), WeightsError)
 
 
 def _open(file):
-    """Specs of a weight file and a function that reads a tensor by name. Goes by content."""
+    """Specs of a weight file, by its content, and a function that reads a tensor by name."""
     with open(file, "rb") as stream:
         start = stream.read(512)
     if start[8:9] == b"{":
@@ -166,7 +166,7 @@ def _open_safetensors(file):
 
 
 def require_torch(file):
-    """Import torch to read `file`. Raises: WeightsError: it isn't installed."""
+    """Import torch to read `file`. Raises: WeightsError: it is not installed."""
     try:
         import torch
     except ImportError as error:
@@ -186,8 +186,8 @@ def _open_torch(file):
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{file} is damaged, or holds more than tensors: a whole model, say. Other objects are "
-            "not loaded because they could run code; save the state dict instead."
+            f"{file} is damaged, or holds more than tensors, such as a whole model. Other objects "
+            "are not loaded because they could run code; save the state dict instead."
         ) from error
     except Exception as error:  # RuntimeError, EOFError, KeyError...
         raise _damaged(file, error) from error
@@ -214,9 +214,9 @@ def _open_torch(file):
 
 
 def _check_tensor(file, name, tensor):
-    """Raise a WeightsError for a tensor that is not plain numbers that the file holds."""
+    """Raise a WeightsError unless a tensor is plain numbers, all of them in the file."""
     if not isinstance(name, str):
-        raise WeightsError(f"{file}: the names of tensors must be texts. Received: {name!r}.")
+        raise WeightsError(f"{file}: names of tensors must be strings. Received: {name!r}.")
     layout = str(tensor.layout).removeprefix("torch.")
     if layout != "strided" or tensor.device.type != "cpu" or tensor.is_quantized:
         kind = "quantized" if tensor.is_quantized else layout
@@ -226,7 +226,7 @@ def _check_tensor(file, name, tensor):
     if tensor.numel() * tensor.element_size() > held:
         raise WeightsError(
             f"{file}: the tensor {name} {tuple(tensor.shape)} has {held} bytes in the file, fewer "
-            "than its shape asks for (an expanded one, say). Save it with `.contiguous()`."
+            "than its shape needs (it may be expanded). Save it with `.contiguous()`."
         )
 
 

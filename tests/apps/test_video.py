@@ -124,11 +124,11 @@ def spoilt(path):
 
 BROKEN = {
     "is empty": lambda path: path.touch(),
-    "is damaged or no video": lambda path: path.write_text("no video" * 99),
+    "is damaged or not a video": lambda path: path.write_text("no video" * 99),
     "no such file": lambda path: None,
     "is not a regular file": lambda path: path.mkdir(),
     "no video, only audio": lambda path: make_clip(path, 0, sound=True),
-    "is cut off": cut_off,
+    "is truncated": cut_off,
     "of 40 of": spoilt,
 }
 
@@ -151,7 +151,7 @@ def test_half_a_matroska_file_is_cut_off(tmp_path):
     path = make_clip(tmp_path / "a.mkv", 40)
     content = path.read_bytes()
     path.write_bytes(content[: 2 * len(content) // 3])
-    with pytest.raises(VideoError, match="is cut off"):
+    with pytest.raises(VideoError, match="is truncated"):
         Video(path)
 
 

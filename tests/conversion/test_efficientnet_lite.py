@@ -99,7 +99,7 @@ def maps_of(tensors, x):
 def test_stages_compute_what_the_classifier_does(classifier, tmp_path, caplog):
     save_file(classifier, tmp_path / "lite.safetensors")
     out = keras_dpt.convert(tmp_path / "lite.safetensors", tmp_path / "start")
-    assert "has an encoder only: the decoder is random" in caplog.text
+    assert "has an encoder only: the decoder is untrained" in caplog.text
     card = json.loads((out / CARD).read_text())
     assert card["weights"] == "encoder_only" and card["source"]["format"] == "efficientnet_lite"
 

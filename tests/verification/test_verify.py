@@ -115,7 +115,7 @@ def test_failures_before_anything_is_converted(place, run):
     place.write("short", sources=source("short.pt", None))
     server.faults = ["cut"] * 40
     code, out, _ = run("short")
-    assert code == 1 and "short.pt: " in out and "what has come is kept" in out
+    assert code == 1 and "short.pt: " in out and "the part received is kept" in out
 
 
 def test_failures_of_conversion_are_told_by_tensor(place, run):

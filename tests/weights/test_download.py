@@ -116,7 +116,7 @@ def test_lasting_trouble(url, path, server):
 
 def test_trouble_halfway(url, path, server):
     server.faults = ["cut"] + [500] * 100
-    with pytest.raises(WeightsError, match="what has come is kept"):
+    with pytest.raises(WeightsError, match="the part received is kept"):
         download(url, path, SHA256)
     assert remains(path) == ["weights.pt.part"]  # for the next attempt; never under its own name
 
@@ -151,7 +151,7 @@ def test_a_server_that_sends_too_much(url, path, server, fault):
 @pytest.mark.parametrize(
     "fault, words",
     [("silent", "Can't fetch .*put the file at")]
-    + [("trickle", "bytes a second, too slow .* What has come is kept")],
+    + [("trickle", "bytes a second, which is too slow.* The part received is kept")],
 )
 def test_a_server_that_is_slow(url, path, server, monkeypatch, fault, words):
     monkeypatch.setattr(module, "TIMEOUT", (10, 0.2))

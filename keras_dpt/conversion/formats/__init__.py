@@ -15,7 +15,7 @@ from keras_dpt.conversion.formats import (
 from keras_dpt.conversion.formats.unsupported import UNSUPPORTED
 from keras_dpt.errors import WeightsError
 
-# A new format is its own module and a line here. A checkpoint is of the first one that matches.
+# A new format is its own module and a line here. The first format that matches is used.
 _ALL = (
     isl_org.DEPTH,
     isl_org.SEGMENTATION,
@@ -46,9 +46,9 @@ def format_of(specs, hf_config=None):
 
     Args:
         specs: `{tensor name: Spec}`.
-        hf_config: Hugging Face's `config.json` beside it, if there is one.
+        hf_config: Hugging Face's `config.json` next to it, if there is one.
 
-    Raises: WeightsError: no format matches; if it is a network that is known, the message names it.
+    Raises: WeightsError: no format matches; the message names known, unsupported networks.
     """
     check_config(hf_config)
     for layout in FORMATS.values():

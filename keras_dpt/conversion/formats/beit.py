@@ -11,7 +11,7 @@ AUTHORS_BLOCK = "pretrained.model.blocks.{i}"
 HUB_BLOCK = "backbone.encoder.layer.{i}"
 ATTENTION = HUB_BLOCK + ".attention.attention"
 OURS = "block_{i}/attention/"
-REBUILT = "a function of the grid's size, which we compute"
+REBUILT = "a function of the grid's size, which is computed"
 
 
 def rebuilt_index(encoder_config):
@@ -23,7 +23,7 @@ CONSTANTS = {r".*\.relative_position_index$": rebuilt_index}
 
 
 AUTHORS_RULES = (
-    # BEiT has no positions, so its class token lives elsewhere.
+    # BEiT has no position embedding, so its class token has another path.
     *(rule for rule in isl_org.BODY if not rule.variable.startswith("position_embedding/")),
     *isl_org.DEPTH_HEAD,
     Rule("class_token/class_token", ("pretrained.model.cls_token",)),
@@ -55,8 +55,8 @@ HUB_RULES = (
     *hf_dpt.DEPTH_HEAD,
 )
 
-# Choices that no tensor shows and our layers do not have; transformers' `BeitConfig` has these, or
-# every published checkpoint sets them.
+# The only supported values of settings that no tensor shows: the defaults of transformers'
+# `BeitConfig`, or those of all published checkpoints.
 FIXED = {
     "hidden_act": "gelu",
     "num_channels": 3,
@@ -99,8 +99,8 @@ def read(shapes, encoders, hf_config=None):
 def read_hub(shapes, encoders, hf_config=None):
     """The architecture that the tensors and, if given, `config.json` show.
 
-    Raises: WeightsError: the config asks for something that our layers do not have, or too little
-        is there to tell.
+    Raises: WeightsError: the config has a setting that is not supported, or the tensors are not
+        sufficient.
     """
     backbone = (hf_config or {}).get("backbone_config") or {}
     for key, value in FIXED.items():

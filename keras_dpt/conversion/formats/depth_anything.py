@@ -1,7 +1,7 @@
 """Depth Anything V1 and V2: names in the authors' `.pth` files and in Hugging Face's checkpoints.
 
-V1, V2 and V2's metric models have the same tensors. Which of them a file is, only its name, its
-hash or the user can say; Hugging Face's config does.
+V1, V2 and V2's metric models have the same tensors. Only a file's name or hash, Hugging Face's
+config or the user can tell them apart.
 """
 
 import re
@@ -88,8 +88,8 @@ def read(shapes, encoders, hf_config=None):
 def read_hub(shapes, encoders, hf_config=None):
     """The architecture that the tensors and `config.json` show; without it that of V2.
 
-    Raises: WeightsError: the config asks for something that our layers do not have, or too little
-        is there to tell.
+    Raises: WeightsError: the config has a setting that is not supported, or the tensors are not
+        sufficient.
     """
     if hf_config is None:
         return read(shapes, encoders)

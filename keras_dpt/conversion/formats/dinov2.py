@@ -46,17 +46,17 @@ def hub_rules(prefix):
     )
 
 
-# Choices that no tensor shows and our layers do not have: the only supported values, which are the
-# defaults of transformers' classes too.
+# The only supported values of settings that no tensor shows, which are the defaults of
+# transformers' classes too.
 FIXED = {"hidden_act": "gelu", "qkv_bias": True, "num_channels": 3}
 
 
 def hub_encoder(config):
     """What Hugging Face's `config.json` says about the encoder, as arguments of `DINOv2Encoder`.
 
-    Configs on the hub leave out what equals the default of `Dinov2Config`.
+    Configs on the hub omit values that equal the default of `Dinov2Config`.
 
-    Raises: WeightsError: it asks for something that our layers do not have.
+    Raises: WeightsError: it has a setting that is not supported.
     """
     backbone = config.get("backbone_config") or {}
     for key, value in FIXED.items():

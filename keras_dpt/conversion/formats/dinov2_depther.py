@@ -89,7 +89,7 @@ def read(shapes, encoders, hf_config=None):
 def read_hub(shapes, encoders, hf_config=None):
     """The architecture that the tensors and `config.json` show; without it that of the authors.
 
-    Raises: WeightsError: as the other formats.
+    Raises: WeightsError: as for the other formats.
     """
     if hf_config is None:
         return read(shapes, encoders)
@@ -101,7 +101,7 @@ def read_hub(shapes, encoders, hf_config=None):
             )
     architecture = read_architecture(shapes, encoders, **hub_encoder(hf_config))
     architecture = _with_head(architecture, shapes)
-    # transformers ends with the ReLU: metres, neither moved nor clamped.
+    # transformers ends with the ReLU: metres, neither shifted nor clamped.
     architecture["task_config"] |= {
         "kind": "metric_depth",
         "output_resize": "bicubic",

@@ -36,7 +36,7 @@ IGNORE = {
     r".*\.num_batches_tracked": "a counter that only PyTorch needs",
 }
 
-# What a classifier does not have: a transformer, a decoder and a head, small like its stages.
+# Missing in a classifier: a transformer, a decoder and a head, as small as its stages.
 FRESH = {
     r"patch_embedding/|position_embedding/|block_\d+/": "a classifier has no transformer",
     r"(read|reassemble|fusion|fusion_input)_\d/|depth_head/": "a classifier has no decoder",

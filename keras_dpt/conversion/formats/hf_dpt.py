@@ -58,7 +58,7 @@ IGNORE = {
     r".*\.num_batches_tracked$": "counter of PyTorch's batch normalisation",
 }
 
-# Choices that no tensor shows and our layers do not have.
+# The only supported values of settings that no tensor shows.
 FIXED = {"hidden_act": "gelu", "head_in_index": -1, "num_channels": 3}
 
 
@@ -87,8 +87,8 @@ def read(shapes, encoders, hf_config=None):
 
     See `keras_dpt.conversion.architecture`.
 
-    Raises: WeightsError: the config asks for something that our layers do not have, or too little
-        is there to tell.
+    Raises: WeightsError: the config has a setting that is not supported, or the tensors are not
+        sufficient.
     """
     config = hf_config or {}
     for key, value in FIXED.items():
@@ -121,8 +121,8 @@ def names_from(architecture, hf_config=None):
 def image_from(architecture, hf_image=None, multiple=32):
     """Image geometry of `preprocessor_config.json`, as `DPTImageConverter` arguments.
 
-    Without that file: squash to the network's own size, the default of transformers. Whatever the
-    processor is content with, the network needs sides that are multiples of `multiple`.
+    Without that file, images are stretched to the network's own size, the default of transformers.
+    Sides are multiples of `multiple`, which the network needs whatever the processor allows.
     """
     settings = hf_image or {}
     size = settings.get("size") or native_size(architecture)

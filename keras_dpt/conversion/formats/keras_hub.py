@@ -83,7 +83,7 @@ def owns(config):
 def read(shapes, encoders, hf_config=None):
     """The architecture that the shapes and keras-hub's `config.json` show.
 
-    Raises: WeightsError: it asks for something that our layers do not have.
+    Raises: WeightsError: it has a setting that is not supported.
     """
     config = hf_config["config"]
     backbone = config["image_encoder"]["config"]

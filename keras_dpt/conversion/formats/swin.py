@@ -16,7 +16,7 @@ AUTHORS_BLOCK = AUTHORS + "layers.{s}.blocks.{j}"
 HUB = "backbone."
 HUB_BLOCK = HUB + "encoder.layers.{s}.blocks.{j}"
 HUB_ATTENTION = HUB_BLOCK + ".attention.self"
-REBUILT = "a constant of the windows, which we compute"
+REBUILT = "a constant of the windows, which is computed"
 
 # What no tensor shows: the published networks by their first width.
 PUBLISHED = {
@@ -103,7 +103,7 @@ HUB_RULES = (
     *weights(OURS + "/attention/offsets1", HUB_ATTENTION + ".continuous_position_bias_mlp.0"),
     *weights(OURS + "/attention/offsets2", HUB_ATTENTION + ".continuous_position_bias_mlp.2"),
     *weights(OURS + "/attention/projection", HUB_BLOCK + ".attention.output.dense"),
-    # Named as in a network with norms before its branches; here they come after.
+    # Named as in a network with norms before its branches; here they are after them.
     *norm(OURS + "/norm1", HUB_BLOCK + ".layernorm_before"),
     *norm(OURS + "/norm2", HUB_BLOCK + ".layernorm_after"),
     *weights(OURS + "/mlp/dense1", HUB_BLOCK + ".intermediate.dense"),
@@ -114,7 +114,7 @@ HUB_RULES = (
     *hf_dpt.DEPTH_HEAD,
 )
 
-# Choices that no tensor shows and our layers do not have; transformers' defaults too.
+# The only supported values of settings that no tensor shows, also transformers' defaults.
 FIXED = {
     "hidden_act": "gelu",
     "num_channels": 3,
@@ -165,8 +165,8 @@ def read_swin(shapes, encoders, hf_config=None):
 def read_hub(shapes, encoders, hf_config=None):
     """The architecture that the tensors and `config.json` show.
 
-    Raises: WeightsError: the config asks for something that our layers do not have, or too little
-        is there to tell.
+    Raises: WeightsError: the config has a setting that is not supported, or the tensors are not
+        sufficient.
     """
     backbone = (hf_config or {}).get("backbone_config") or {}
     if not backbone:
@@ -190,7 +190,7 @@ def read_hub(shapes, encoders, hf_config=None):
 def squashed(architecture, hf_image=None):
     """Images as MiDaS 3.1 prepares them for such a network, as `DPTImageConverter` arguments.
 
-    The photo is squashed to the square, whatever its own shape is.
+    Images are stretched to the square, whatever their shape.
     """
     side = architecture["encoder_config"]["image_size"]
     return {

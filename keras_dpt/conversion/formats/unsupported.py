@@ -1,6 +1,6 @@
 """Checkpoints of relatives that cannot be converted, so that messages name them.
 
-A format that becomes supported loses its line here.
+Remove a format's line when it becomes supported.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def _is_any_dpt(config):
 _AUTHORS = r"pretrained\.model\."
 _NECK = r"neck\."
 
-# The first that fits names the checkpoint, so what others contain stands before them.
+# The first match names the checkpoint, so more specific ones come first.
 UNSUPPORTED = (
     Unsupported(
         "Depth Anything 3",
@@ -77,6 +77,6 @@ UNSUPPORTED = (
         has(r"backbone\.", _NECK),
         _is_any_dpt,
     ),
-    Unsupported("an encoder of DINOv2, without a decoder", has(r"blocks\.\d+\.(\d+\.)?ls\d\.")),
-    Unsupported("a BEiT, without a decoder", has(r"blocks\.\d+\.(gamma_|attn\.q_bias)")),
+    Unsupported("a DINOv2 encoder without a decoder", has(r"blocks\.\d+\.(\d+\.)?ls\d\.")),
+    Unsupported("a BEiT encoder without a decoder", has(r"blocks\.\d+\.(gamma_|attn\.q_bias)")),
 )
