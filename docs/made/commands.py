@@ -50,7 +50,7 @@ def _section(parser, text, level):
 
 
 def _usage(parser):
-    """The usage in lines that fit the site's column; argparse aligns them below a longer first one."""
+    """The usage in lines that fit the site's column; argparse indents its own too deeply."""
     text = " ".join(parser.format_usage().removeprefix("usage: ").split())
     words = re.findall(r"\(.*?\)+(?=\s|$)|\[.*?\]+(?=\s|$)|\S+", text)
     lines = [words[0]]

@@ -1,7 +1,7 @@
-"""What the tapped blocks of the transformer look at, as in the supplement's figures.
+"""Attention maps of transformer blocks, as in the figures of the paper's supplement.
 
-Attention is computed here, from a block's input and its own weights, and only for the few tokens
-that are asked about: the forward pass of everybody else never keeps a token-by-token matrix.
+Attention is recomputed here from a block's input and weights, for the requested tokens only, so the
+forward pass never stores a token-by-token matrix.
 """
 
 from dataclasses import dataclass
@@ -20,16 +20,15 @@ CORNERS = ((0.15, 0.85), (0.85, 0.15))  # upper right, lower left
 
 @dataclass(frozen=True, eq=False)
 class AttentionMap:
-    """Where one block's tokens look.
+    """Attention of one block.
 
     Attributes:
         block: the block's number, from 0.
-        points: `(row, column)` of each query in shares of the image, its token's centre; `None`
-            for the class token, the first one.
-        weights: `(Q, N, h, w)` float32: by query and head, how much of its attention each patch
-            gets.
-        to_class_token: `(Q, N)` float32: how much the class token gets. With `weights`, and what
-            register tokens get if there are any, it sums to 1 for each query and head.
+        points: `(row, column)` of each query's centre, as fractions of the image; `None` for the
+            class token, which is the first.
+        weights: `(Q, N, h, w)` float32: attention to each patch, by query and head.
+        to_class_token: `(Q, N)` float32: attention to the class token. With `weights`, and the
+            attention to register tokens if any, it sums to 1 for each query and head.
     """
 
     block: int
@@ -39,25 +38,25 @@ class AttentionMap:
 
 
 def attention_maps(model, image, points=CORNERS, blocks=None) -> list[AttentionMap]:
-    """Compute where the tapped blocks look, from some places of an image and the class token.
+    """Compute attention maps of the tapped blocks, for places in an image and the class token.
 
     Args:
-        model: a `DPTDepth` or `DPTSegmentation`, or a `DPTBackbone`'s task of any kind, whose
-            encoder has transformer blocks.
+        model: a `DPTDepth`, `DPTSegmentation` or other `DPTTask` whose encoder has transformer
+            blocks.
         image: what `model.predict_image` takes.
-        points: `(row, column)` pairs in shares of height and width, 0 to 1.
-        blocks: numbers of the blocks to look into, from 0; by default the tapped ones.
+        points: `(row, column)` pairs as fractions of height and width, 0 to 1.
+        blocks: indices of blocks, from 0; by default the tapped ones.
 
     Returns: one `AttentionMap` per block, in order; the class token is the first query.
     Raises:
-        EvaluationError: (a ValueError) a point outside the image, a block that is not there, or an
-            encoder without attention.
+        EvaluationError: (a ValueError) a point outside the image, a block that does not exist, or
+            an encoder without attention.
         ImageError: the image cannot be read.
     Source: Ranftl et al. 2021 (arXiv 2103.13413), supplementary material, attention maps.
     """
     points = tuple((float(row), float(column)) for row, column in points)
     if not all(0 <= x <= 1 for point in points for x in point):
-        raise EvaluationError(f"points are (row, column) from 0 to 1. Received: {points}.")
+        raise EvaluationError(f"`points` must be (row, column) from 0 to 1. Received: {points}.")
     encoder = model.backbone.image_encoder
     layers = encoder.attention_blocks()
     if not layers:
@@ -93,18 +92,18 @@ def attention_maps(model, image, points=CORNERS, blocks=None) -> list[AttentionM
 
 
 def _tokens_into(block):
-    """A block's tokens; some get the grid along."""
+    """A block's output tokens; some blocks also take the grid."""
     return block.input[0] if isinstance(block.input, list | tuple) else block.input
 
 
 def draw_attention(image, maps: list[AttentionMap], width: int = 320) -> Image.Image:
-    """One picture: a row per query, a column per block, attention averaged over heads.
+    """One image: a row per query, a column per block, attention averaged over heads.
 
-    Bright is where a query, marked by a ring, looks; each map has its own range.
+    Bright is where a query, marked by a ring, attends to; each map has its own range.
 
     Args:
-        image: the photo, as given to `attention_maps`.
-        maps: what that returned.
+        image: as given to `attention_maps`.
+        maps: result of `attention_maps`.
         width: of each column, in pixels.
 
     Returns: RGB PIL image.
@@ -132,7 +131,7 @@ def draw_attention(image, maps: list[AttentionMap], width: int = 320) -> Image.I
 
 
 def _overlay(photo, weights):
-    """A photo in grey, coloured by weights of its patches."""
+    """A grey photo, coloured by the weights of its patches."""
     values = np.clip(resize(weights, photo.shape[:2], "bilinear"), 0, None)
     top = max(float(np.percentile(values, 98)), 1e-12)
     colors = DepthMap(values, "relative_inverse_depth").colorize("inferno", 0.0, top)

@@ -1,31 +1,31 @@
-"""Are the edges of things where they should be? Scores of occluding contours. NumPy only."""
+"""Scores of occluding contours, the edges of objects in depth. NumPy only."""
 
 import numpy as np
 
 from keras_dpt.errors import DepthError
 
-# From 5 to 25 per cent: how much farther the other side of an edge is.
+# 5 to 25 %: how much farther the other side of an edge is.
 THRESHOLDS = np.linspace(1.05, 1.25, 10)
 
 
 def boundary_scores(prediction, truth, valid=None):
-    """Precision, recall and F1 of a map's edges, whatever its unit.
+    """Precision, recall and F1 of a map's edges, independent of its unit.
 
-    Between two neighbouring pixels is an edge towards one of the four sides where the ratio of
+    There is an edge between two neighbouring pixels, in one of four directions, if the ratio of
     their values exceeds a threshold t. For each t from 1.05 to 1.25, in ten steps,
 
         precision = edges of both / edges of the prediction
         recall    = edges of both / edges of the truth
 
-    each averaged over the four sides, F1 their harmonic mean; the result is the mean over t,
-    weighted with t. Ratios of depth and of inverse depth are the same.
+    each averaged over the four directions, and F1 is their harmonic mean. The result is the mean
+    over t, weighted by t. Ratios of depth and of inverse depth are the same.
 
     Args:
         prediction, truth: `(H, W)` above 0: depth, inverse depth or disparity.
         valid: `(H, W)` bool, where the truth is known; an edge needs both pixels.
 
     Returns: dict of floats from 0 to 1: `boundary_precision`, `boundary_recall`, `boundary_f1`.
-        A truth without edges gives 1 if the prediction has none either, else 0.
+        Without edges in the ground truth: 1 if the prediction has none either, else 0.
     Raises: DepthError: (a ValueError) shapes differ, or a value that counts is not above 0.
     Source: Bochkovskii et al. 2024 (Depth Pro, arXiv 2410.02073), section 3.2, equations 2 to 4.
     """
@@ -33,9 +33,9 @@ def boundary_scores(prediction, truth, valid=None):
     valid = np.ones(truth.shape, bool) if valid is None else np.asarray(valid, bool)
     if prediction.shape != truth.shape or valid.shape != truth.shape or truth.ndim != 2:
         shapes = f"{prediction.shape}, {truth.shape} and {valid.shape}"
-        raise DepthError(f"Two maps (H, W) and a mask of them are compared. Received: {shapes}.")
+        raise DepthError(f"Two maps and a mask must have one shape (H, W). Received: {shapes}.")
     if not ((prediction[valid] > 0).all() and (truth[valid] > 0).all()):
-        raise DepthError("Values must be above 0 here. Clip predictions; mask other targets.")
+        raise DepthError("Values must be above 0. Clip predictions and mask other targets.")
     logs = [np.log(np.where(valid, values, 1.0)) for values in (prediction, truth)]
     predicted, real = (_steps(values, valid) for values in logs)
     names = "boundary_precision", "boundary_recall", "boundary_f1"

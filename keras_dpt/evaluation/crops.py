@@ -1,4 +1,4 @@
-"""Which part of an image the literature measures, or shows the network."""
+"""Crops of the literature: the part of an image that is measured or shown to the network."""
 
 from keras_dpt.errors import EvaluationError
 

@@ -27,16 +27,16 @@ class Alignment:
 
 
 def align(prediction, truth, method):
-    """Bring a prediction onto the ground truth of one image.
+    """Align a prediction to the ground truth of one image.
 
-    A constant prediction has no scale to fit. It becomes the mean of the truth, the least-squares
-    answer to knowing nothing; the result says so.
+    A constant prediction has no scale to fit. It becomes the mean of the ground truth, the
+    least-squares constant; the result is marked as constant.
 
     Args:
-        prediction, truth: `(N,)`, all of which count: inverse depth for "least_squares", metres for
+        prediction, truth: `(N,)`, known values only: inverse depth for "least_squares", metres for
             "median_scale".
-        method: "none"; "least_squares", scale and shift; "median_scale", a scale alone, the ratio
-            of the medians.
+        method: "none"; "least_squares", scale and shift; "median_scale", scale only, the ratio of
+            the medians.
 
     Returns: an `Alignment`.
     Raises: DepthError: (a ValueError) an unknown method, or fewer than two values to fit.
@@ -44,12 +44,12 @@ def align(prediction, truth, method):
         section 4.2, for the medians.
     """
     if method not in ALIGNMENTS:
-        raise DepthError(f"method must be one of {', '.join(ALIGNMENTS)}. Received: {method!r}.")
+        raise DepthError(f"`method` must be one of {', '.join(ALIGNMENTS)}. Received: {method!r}.")
     if method == "none":
         return Alignment()
     prediction, truth = np.asarray(prediction, "float64"), np.asarray(truth, "float64")
     if truth.size < 2:
-        raise DepthError(f"{truth.size} known values are too few to align to: two are needed.")
+        raise DepthError(f"Alignment needs at least two known values. Received: {truth.size}.")
     if method == "median_scale":
         median = np.median(prediction)
         constant = bool(np.ptp(prediction) == 0)
@@ -60,9 +60,9 @@ def align(prediction, truth, method):
 
 
 def depth_errors(prediction, truth):
-    """Every depth metric of one image.
+    """All depth metrics of one image.
 
-    With p the prediction, t the ground truth and g = ln p - ln t, over all values given:
+    With p the prediction, t the ground truth and g = ln p - ln t, over all values:
 
     | name                      | formula                                                     |
     |---------------------------|-------------------------------------------------------------|
@@ -86,7 +86,7 @@ def depth_errors(prediction, truth):
     """
     p, t = _checked(prediction, truth)
     if not (p.min() > 0 and t.min() > 0):  # also NaN
-        raise DepthError("Depths must be above 0 here. Clip predictions; mask other targets.")
+        raise DepthError("Depths must be above 0. Clip predictions and mask other targets.")
     difference, log_ratio = p - t, np.log(p) - np.log(t)
     ratio = np.maximum(p / t, t / p)
     errors = {
@@ -105,7 +105,7 @@ def depth_errors(prediction, truth):
 
 
 def disparity_errors(prediction, truth):
-    """Errors of disparity that is known up to scale and shift, free of both.
+    """Errors of disparity up to scale and shift, independent of both.
 
     | name        | formula                                                                       |
     |-------------|-------------------------------------------------------------------------------|
@@ -114,14 +114,14 @@ def disparity_errors(prediction, truth):
 
     Args: prediction, truth: `(N,)` disparity, aligned.
     Returns: dict of floats.
-    Raises: DepthError: (a ValueError) shapes differ, nothing is given, or the truth is constant, so
-        that there is nothing to compare errors with.
+    Raises: DepthError: (a ValueError) shapes differ, nothing is given, or the ground truth is
+        constant, so that errors have no scale.
     Source: Ranftl et al. 2020 (arXiv 1907.01341), section 6: root mean square in disparity space,
-        here relative to the spread of the truth, whose unit is arbitrary.
+        here relative to the spread of the ground truth, whose unit is arbitrary.
     """
     p, t = _checked(prediction, truth)
     if np.ptp(t) == 0:
-        raise DepthError(f"The true disparity is {t[0]:.6g} everywhere: errors have no measure.")
+        raise DepthError(f"The true disparity is {t[0]:.6g} everywhere, so errors have no scale.")
     error = p - t
     return {
         "nrmse": float(np.sqrt(np.mean(error**2)) / np.std(t)),
@@ -132,8 +132,8 @@ def disparity_errors(prediction, truth):
 def whdr(prediction, pairs, tolerance=0.0):
     """Weighted human disagreement rate: share of point pairs that are in the wrong order.
 
-    All pairs weigh the same, as in DIW. Where a prediction is the same at both points, the answer
-    "neither is nearer" is wrong for a pair of which one is.
+    All pairs have equal weight, as in DIW. A prediction with equal values at both points means
+    "neither is nearer", which is wrong if one is.
 
     Args:
         prediction: `(H, W)` inverse depth, larger is nearer.
@@ -142,19 +142,19 @@ def whdr(prediction, pairs, tolerance=0.0):
         tolerance: A is nearer if its prediction exceeds B's by more than this.
 
     Returns: dict of one float, `whdr`.
-    Raises: DepthError: (a ValueError) no pair, another shape, a relation that is none, or a point
+    Raises: DepthError: (a ValueError) no pair, another shape, an invalid relation, or a point
         outside the map.
     Source: Bell et al. 2014, "Intrinsic Images in the Wild"; Chen et al. 2016 (arXiv 1604.03901).
     """
     prediction, pairs = np.asarray(prediction, "float64"), np.asarray(pairs)
     if pairs.ndim != 2 or pairs.shape[1] != 5 or not len(pairs):
-        raise DepthError(f"pairs must be (N, 5), at least one. Received: {pairs.shape}.")
+        raise DepthError(f"`pairs` must be (N, 5), at least one. Received: {pairs.shape}.")
     rows, columns, relation = pairs[:, [0, 2]], pairs[:, [1, 3]], pairs[:, 4]
     if not np.isin(relation, (-1, 0, 1)).all():
-        raise DepthError("The relation of a pair is +1 (A nearer), -1 (B nearer) or 0.")
+        raise DepthError("The relation of a pair must be +1 (A nearer), -1 (B nearer) or 0.")
     height, width = prediction.shape
     if rows.min() < 0 or columns.min() < 0 or rows.max() >= height or columns.max() >= width:
-        raise DepthError(f"A pair's point lies outside the {height} x {width} map.")
+        raise DepthError(f"A point of a pair is outside the {height} x {width} map.")
     difference = prediction[rows[:, 0], columns[:, 0]] - prediction[rows[:, 1], columns[:, 1]]
     answer = np.where(np.abs(difference) <= tolerance, 0, np.sign(difference))
     return {"whdr": float(np.mean(answer != relation))}

@@ -1,4 +1,4 @@
-"""Depth in the Wild: photos with a pair of points each, one of which a person called nearer."""
+"""Depth in the Wild: photos with one pair of points each, annotated with which is nearer."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -22,16 +22,16 @@ class OrdinalSample(NamedTuple):
 class DIW:
     """The test images of Depth in the Wild.
 
-    The release's list has two lines an image: its path, and `y, x` of point A, `y, x` of point B
-    (from 1), the relation of their depths, `>` if A is farther, width and height.
+    The list of the release has two lines per image: its path, and `y, x` of point A, `y, x` of
+    point B (from 1), the relation of their depths, `>` if A is farther, width and height.
 
     Args:
-        folder: holds `DIW_test.csv`, itself or in `DIW_Annotations`, and the images at the paths
-            that the list names.
+        folder: contains `DIW_test.csv`, directly or in `DIW_Annotations`, and the images at the
+            paths in the list.
         split: "test".
 
-    Raises: EvaluationError: (a ValueError) the list is missing or damaged; the first image is not
-        where it says.
+    Raises: EvaluationError: (a ValueError) the list is missing or damaged, or the first image is
+        not at its path.
     Source: Chen et al. 2016 (arXiv 1604.03901).
     """
 
@@ -47,7 +47,7 @@ class DIW:
         paths = [self.folder / "DIW_test.csv", self.folder / "DIW_Annotations" / "DIW_test.csv"]
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
-            raise EvaluationError(f"{folder} holds no DIW_test.csv, nor DIW_Annotations/ with it.")
+            raise EvaluationError(f"{folder} has no [DIW_Annotations/]DIW_test.csv.")
         lines = path.read_text(encoding="utf-8").splitlines()
         self.ids = [line.strip().removeprefix("./") for line in lines[::2]]
         self._pairs = lines[1::2]

@@ -1,4 +1,4 @@
-"""Pictures of one measured image: photo, truth, prediction and error side by side."""
+"""Panels of one measured image: photo, ground truth, prediction and error side by side."""
 
 import numpy as np
 from PIL import Image
@@ -14,16 +14,16 @@ _RIGHT, _WRONG = (232, 240, 236), (196, 44, 58)
 def panels(sample, measured: Measured, model, space: str = "depth") -> dict[str, Image.Image]:
     """What a report shows of one image.
 
-    Truth and prediction share one range of colours; grey is where nothing was measured.
+    Ground truth and prediction share one range of colours; grey is not measured.
 
     Args:
         sample: `(image, target, valid)`.
-        measured: what `measure` said of it.
+        measured: its result of `measure`.
         model: for class names and palette of labels.
         space: "depth" or "disparity".
 
-    Returns: RGB pictures of the image's size by caption; only the photo if nothing was measured
-        pixel by pixel.
+    Returns: RGB images of the image's size by caption; only the photo if no pixels were
+        measured.
     """
     photo = {"photo": Image.fromarray(sample.image)}
     if measured.error is None:
@@ -36,7 +36,7 @@ def panels(sample, measured: Measured, model, space: str = "depth") -> dict[str,
 
 
 def error_picture(measured: Measured, limit: float = 0.5) -> Image.Image:
-    """The error of each pixel in colours, dark for none, bright for `limit` and more."""
+    """The error of each pixel in colours, from dark for 0 to bright for `limit` and more."""
     error = np.nan_to_num(measured.error, nan=0.0).astype("float32")
     picture = DepthMap(error, "relative_inverse_depth").colorize("magma", 0.0, limit)
     return _with_grey(picture, np.isfinite(measured.error))

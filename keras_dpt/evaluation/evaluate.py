@@ -1,4 +1,4 @@
-"""One pass of a model over a data set, measured by a protocol."""
+"""Evaluate a model on a data set by a protocol."""
 
 import contextlib
 import time
@@ -29,32 +29,32 @@ def evaluate(
     progress: bool | None = False,
     save_to=None,
 ) -> Evaluation:
-    """Measure a model on a data set.
+    """Evaluate a model on a data set.
 
-    Images go through `model.predict_images` a few at a time; nothing but a record of each is kept.
+    Images are predicted in batches; only a record of each is kept.
 
     Args:
         model: a `DPTDepth` or `DPTSegmentation`.
         source: a `keras_dpt.datasets.Source`, or anything with its `name`, `kind`, `ids`, length
             and samples.
         protocol: a `Protocol` or the name of one.
-        limit: measure that many images only, spread over the set. The result then bears no name.
-        unnamed: measure also where number or size of images do not fit the protocol; the result
-            then says how it departs and bears no name. Crops that do not fit are refused anyway.
-        batch_size: the most images that go through the network at once.
-        journal: folder where a file keeps what was measured until all is, so that after an
-            interruption the next evaluation of the same model on the same data by the same protocol
-            goes on with it. Each image and its target are read again, and measured again if they
-            are others than before.
-        about: further facts to keep in the result's `provenance`, such as the preset's name.
-        progress: show a progress bar; `None` for "in a terminal".
-        save_to: JSON file to save the result to, before the journal forgets what was measured.
+        limit: measure only this many images, spread over the set. The result is then unnamed.
+        unnamed: also measure if number or size of images do not match the protocol; the result is
+            then unnamed and lists the deviations. Crops that do not fit are always rejected.
+        batch_size: most images in a batch.
+        journal: folder for a file with the records until all images are measured. After an
+            interruption, the next evaluation of the same model on the same data by the same
+            protocol continues with it. Each image and its target are read again, and measured again
+            if they have changed.
+        about: further facts for the result's `provenance`, such as the preset's name.
+        progress: show a progress bar; `None`: only in a terminal.
+        save_to: JSON file for the result, saved before the journal is deleted.
 
     Returns: an `Evaluation`.
     Raises:
-        EvaluationError: (a ValueError) model, data set or protocol do not go together; a prediction
-            that is not finite, with the image's name; nothing could be measured; two images of
-            one name; `journal` or `save_to` cannot be written.
+        EvaluationError: (a ValueError) model, data set and protocol do not match; a prediction is
+            not finite (with the image's name); no image could be measured; two images have one
+            name; `journal` or `save_to` cannot be written.
         DataError: a sample cannot be read.
     """
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
@@ -134,12 +134,12 @@ def _chosen(total, limit):
     if limit is None or limit >= total:
         return range(total)
     if limit < 1:
-        raise EvaluationError(f"limit must be at least 1. Received: {limit}.")
+        raise EvaluationError(f"`limit` must be at least 1. Received: {limit}.")
     return [i * total // limit for i in range(limit)]
 
 
 def _check_first(protocol, source, index, unnamed):
-    """Find out on one image what would else stop the run later."""
+    """Detect on one image what would otherwise stop the run later."""
     for image_id in source.ids:
         protocol.group_of(image_id)
     sample = source[index]
@@ -151,7 +151,7 @@ def _check_first(protocol, source, index, unnamed):
 
 
 def _check_ids(source, chosen):
-    """Records go by name: of two images of one name one would count twice, the other not."""
+    """Raise unless names are unique, because records are found by name."""
     seen_ids = set()
     for i in chosen:
         if source.ids[i] in seen_ids:
@@ -162,7 +162,7 @@ def _check_ids(source, chosen):
 
 
 def _still_true(records, source, chosen):
-    """Those of the records whose image and target are what they were."""
+    """The records whose image and target are unchanged."""
     return {
         source.ids[i]: record
         for i in chosen
@@ -172,7 +172,7 @@ def _still_true(records, source, chosen):
 
 
 def _identity(sample):
-    """Size and checksum of an image and its target, as they were read."""
+    """Size and checksum of an image and its target."""
     crc = zlib.crc32(np.ascontiguousarray(sample.image))
     return {
         "size": list(sample.image.shape[:2]),
@@ -181,7 +181,7 @@ def _identity(sample):
 
 
 def _record(image_id, sample, measured):
-    """What is kept of one image, in types that JSON has."""
+    """The record of one image, in JSON types."""
     record = {
         "id": image_id,
         **_identity(sample),
@@ -197,7 +197,7 @@ def _record(image_id, sample, measured):
 
 
 def _deviations(protocol, source, records):
-    """How a run departs from its protocol, in words."""
+    """The deviations of a run from its protocol, in words."""
     deviations = []
     if len(records) < len(source):
         deviations.append(f"{len(records)} of {len(source)} images")

@@ -1,4 +1,4 @@
-"""What was measured, on disk, so that an interrupted evaluation goes on where it stopped."""
+"""Records on disk, so that an interrupted evaluation continues."""
 
 import json
 import os
@@ -24,15 +24,15 @@ RECORD = Record(
 
 
 class Journal:
-    """A file of one JSON object a line: first what is evaluated, then a record per image.
+    """A file with one JSON object per line: first what is evaluated, then a record per image.
 
-    Each line has a checksum. A line that was cut off when the run was stopped is taken away, one
-    that was damaged later is passed over; their images are measured again.
+    Each line has a checksum. A line that was truncated by an interruption is removed, a damaged one
+    is skipped; their images are measured again.
 
     Args:
-        folder: where the file is, or will be; it has to exist.
-        name: what the file's name starts with.
-        fingerprint: of all that the records depend on; another one means another file.
+        folder: of the file; it must exist.
+        name: start of the file's name.
+        fingerprint: of everything that the records depend on; each has its own file.
 
     Raises: EvaluationError: (a ValueError) the file is damaged, cannot be written, or another
         process writes to it.
@@ -44,7 +44,7 @@ class Journal:
             raise EvaluationError(f"Cannot write {self.path}: there is no folder {folder}.")
         self._header = _line({"fingerprint": fingerprint})
         try:
-            # Nothing that is there is ever written again: a full disk must not cost a record.
+            # Existing lines are never rewritten: a full disk must not cost a record.
             self._file = self.path.open("ab", buffering=0)
         except OSError as error:
             raise self._cannot_write(error) from error
@@ -55,7 +55,7 @@ class Journal:
                 )
             lines, size = self._complete_lines()
             if lines and lines[0] != {"fingerprint": fingerprint}:
-                raise EvaluationError(f"{self.path} is damaged in line 1: remove it to restart.")
+                raise EvaluationError(f"{self.path} is damaged in line 1: delete it to restart.")
             self._shorten(size)  # takes away a line that was cut off
             if not lines:
                 self._write(self._header)
@@ -65,12 +65,12 @@ class Journal:
         self.records: dict[str, dict] = {record["id"]: record for record in lines[1:] if record}
 
     def append(self, record: dict) -> None:
-        """Keep the record of one image; on disk when this returns."""
+        """Store the record of one image; it is on disk when this returns."""
         self._write(_line(record))
         self.records[record["id"]] = record
 
     def finish(self) -> None:
-        """Forget the records: what is complete is no run to go on with."""
+        """Delete the records of a complete run."""
         self._shorten(len(self._header))
         self.records = {}
 
@@ -89,7 +89,7 @@ class Journal:
             with suppress(OSError):
                 self._file.truncate(size)
             raise self._cannot_write(
-                error, " What was measured before is kept: make room and evaluate again."
+                error, " Earlier records are kept: free some space and evaluate again."
             ) from error
 
     def _shorten(self, size):
@@ -103,7 +103,7 @@ class Journal:
         return EvaluationError(f"Cannot write {self.path}: {error.strerror or error}.{advice}")
 
     def _complete_lines(self):
-        """What the whole lines say, None for a damaged one, and how many bytes they are."""
+        """Contents of the complete lines, `None` for a damaged one, and their bytes in all."""
         try:
             content = self.path.read_bytes()
         except OSError as error:
@@ -123,7 +123,7 @@ def _line(content):
 
 
 def _content(line, schema):
-    """What a line says; None if it is not what was written."""
+    """The content of a line; `None` if its checksum does not match."""
     try:
         parsed = json.loads(line)
         if _line(parsed["content"]) == line:

@@ -1,4 +1,4 @@
-"""One image measured by a protocol: which pixels, aligned how, with which values. NumPy only."""
+"""Measure one image by a protocol: its pixels, alignment and metrics. NumPy only."""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,17 @@ COUNTED, NO_TRUTH = "counted", "no_truth"
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a protocol says of one image.
+    """The result of one image.
 
     Attributes:
-        status: "counted"; or "no_truth", too little is known of the image to measure it.
-        pixels: how many pixels were measured (point pairs, if the ground truth is ordinal).
+        status: "counted"; or "no_truth": the ground truth has too few known pixels.
+        pixels: number of measured pixels (point pairs, if the ground truth is ordinal).
         values: the metrics, dict of float; empty if not counted.
-        classes: of labels: `{class: (hits, labelled, predicted)}` in pixels, classes without any
-            left out.
-        fit: of aligned predictions: scale, shift, and whether the prediction was constant.
+        classes: for labels: `{class: (hits, labelled, predicted)}` in pixels, without absent
+            classes.
+        fit: for aligned predictions: scale, shift, and whether the prediction was constant.
         truth, prediction: `(H, W)` as compared: metres, disparity or class ids.
-        error: `(H, W)` float: what the first metric averages, NaN where nothing was measured.
+        error: `(H, W)` float: what the first metric averages, NaN where not measured.
     """
 
     status: str
@@ -68,7 +68,7 @@ def measure(protocol: Protocol, sample, prediction, image_id: str = "") -> Measu
 
 
 def seen(protocol: Protocol, sample) -> tuple[slice, slice]:
-    """Rows and columns of a sample's image that the network is shown."""
+    """Rows and columns of a sample's image that are input of the network."""
     return CROPS[protocol.input_crop](*sample.image.shape[:2])
 
 
@@ -127,7 +127,7 @@ def _disparity(protocol, truth, predicted, counts, kind, image_id):
     error[counts] = np.abs(aligned[counts] - t) / np.std(t)
     values = disparity_errors(aligned[counts], t)
     if "boundary_f1" in protocol.metrics:
-        # A ratio needs values above 0; behind the farthest known point there is none to compare.
+        # A ratio needs values above 0; beyond the farthest known point there is none.
         values |= boundary_scores(np.maximum(aligned, t.min()), truth, counts)
     return Measured(
         COUNTED,
@@ -167,7 +167,7 @@ def _labels(sample, predicted):
 def label_scores(classes: dict) -> dict:
     """`pixel_accuracy` and `mean_iou` of `{class: (hits, labelled, predicted)}`.
 
-    The mean is over the classes given: those that are neither labelled nor predicted have no ratio.
+    The mean is over these classes: those neither labelled nor predicted have no ratio.
     """
     hits, labelled, predicted = np.array(list(classes.values()), "float64").T
     union = labelled + predicted - hits
@@ -192,7 +192,7 @@ def _ordinal(sample, prediction):
 
 
 def _inverse(values, kind, nearest):
-    """Larger is nearer, whatever the kind of a prediction; float64."""
+    """Values that are larger for nearer points, for any kind of prediction; float64."""
     values = np.asarray(values, "float64")
     return 1 / np.maximum(values, nearest) if kind == "metric_depth" else values
 

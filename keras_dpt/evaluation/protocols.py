@@ -1,4 +1,4 @@
-"""What a published number means, as data: which images, which pixels, in which units, averaged how.
+"""Protocols as data: which images and pixels are measured, in which units, and how averaged.
 
 protocol = keras_dpt.evaluation.PROTOCOLS["nyu_eigen"]
 dataclasses.replace(protocol, name="mine", counts=())      # one of your own
@@ -44,7 +44,7 @@ _KITTI_SIZES = ((365, 376), (1224, 1242))
 
 @dataclass(frozen=True)
 class Group:
-    """Images of a set that are reported by themselves: those whose id starts with `prefix`."""
+    """Images of a set that are reported separately: those whose id starts with `prefix`."""
 
     prefix: str
     max_depth: float | None = None
@@ -55,33 +55,33 @@ class Protocol:
     """How a model is measured on a data set.
 
     Args:
-        name: what the result is called.
+        name: of the result.
         data: which images, in words.
-        target: kind of the truth: "metric_depth" (metres), "relative_inverse_depth" (disparity up
-            to scale and shift), "labels", or "ordinal" (pairs of points, see
+        target: kind of the ground truth: "metric_depth" (metres), "relative_inverse_depth"
+            (disparity up to scale and shift), "labels", or "ordinal" (pairs of points, see
             `depth_errors.whdr`).
-        metrics: names of what is reported; the first ranks images.
+        metrics: names of reported metrics; the first ranks images.
         reader: function of `keras_dpt.datasets` that reads the set, for the command line.
-        split: the split it is asked for; `None` if it takes none.
-        counts: numbers of images that the set may have; empty for any.
+        split: argument of the reader; `None` if it takes none.
+        counts: allowed numbers of images; empty for any.
         sizes: `((lowest, highest) height, (lowest, highest) width)` of its images; `None` for any.
-        input_crop: part of the image that the network sees, a name in `crops.CROPS`; nothing
+        input_crop: part of the image that is input of the network, a name in `crops.CROPS`; nothing
             outside is measured.
-        crop: part of the image that is measured, likewise.
-        min_depth, max_depth: metres; truth has to lie strictly between, predictions are clipped to
-            them. `max_depth=None`: no limit, and the farthest known pixel of the image for an
-            aligned prediction, which may lie behind infinity.
+        crop: part of the image that is measured, also a name.
+        min_depth, max_depth: metres; ground truth must be strictly between, and predictions are
+            clipped to them. `max_depth=None`: no limit, except for aligned predictions, which may
+            be beyond infinity: they are clipped to the farthest known pixel of the image.
         alignment: "none"; "least_squares", scale and shift in inverse depth; "median_scale", a
-            factor on metres. Fitted for each image, over the pixels that are measured.
+            factor on metres. Fitted per image, over the measured pixels.
         space: "depth" or, for `relative_inverse_depth`, "disparity": where errors are measured.
         prediction_size: "truth": predictions are resized to the size of the ground truth.
         averaging: "image": the mean of the images' values; "pixel": over all pixels at once.
-        scales, flip: of segmentation: sizes in which each image is looked at, and in the mirror.
+        scales, flip: of segmentation: average over these scales and horizontal flips.
         num_classes: classes of labels.
-        groups: images reported by themselves; then the mean over groups is reported as well.
-        reference: where the protocol is from.
+        groups: images reported separately; the mean over groups is then reported as well.
+        reference: source of the protocol.
 
-    Raises: EvaluationError: (a ValueError) a word that none of the above is.
+    Raises: EvaluationError: (a ValueError) a value that is not one of these.
     """
 
     name: str
@@ -125,10 +125,10 @@ class Protocol:
             raise EvaluationError(f"metrics: unknown or none: {', '.join(sorted(unknown))}.")
 
     def check_kind(self, source) -> None:
-        """Raise an EvaluationError unless a data set holds the kind of truth that is measured."""
+        """Raise an EvaluationError unless a data set has the kind of target that is measured."""
         if source.kind != self.target:
             raise EvaluationError(
-                f"{self.name} measures {self.target}, but {source.name} holds {source.kind}."
+                f"{self.name} measures {self.target}, but {source.name} has {source.kind}."
             )
 
     def check_count(self, source) -> None:
@@ -137,8 +137,8 @@ class Protocol:
             counts = " or ".join(map(str, self.counts))
             raise EvaluationError(
                 f"{self.name} means {counts} images ({self.data}); {source.name} has "
-                f"{len(source)}. A result on these may not bear that name: take the protocol of "
-                "your images, or measure without its name (--unnamed on the command line)."
+                f"{len(source)}. A result on these would not be comparable: choose the protocol of "
+                "your images, or pass unnamed=True (--unnamed on the command line)."
             )
 
     def check_size(self, image_id: str, size: Sequence[int]) -> None:
@@ -151,7 +151,7 @@ class Protocol:
             raise EvaluationError(
                 f"{self.name} means images of {expected} (height x width), but {image_id} is "
                 f"{size[0]} x {size[1]}. Crops and numbers would not be comparable: use the "
-                "original images, or measure without the protocol's name (--unnamed)."
+                "original images, or pass unnamed=True (--unnamed on the command line)."
             )
 
     def check_model(self, model) -> None:
@@ -161,7 +161,7 @@ class Protocol:
             raise EvaluationError(f"{self.name} measures {self.target}; the model predicts {kind}.")
         if self.target == "metric_depth" and kind != "metric_depth" and not self.aligned:
             raise EvaluationError(
-                f"{self.name} compares metres, which a {kind} model does not give. Take a metric "
+                f"{self.name} compares metres, which a {kind} model does not predict. Use a metric "
                 "preset, or a protocol that aligns by least squares, such as zero_shot_nyu."
             )
         if kind == "labels" and self.num_classes not in (None, model.num_classes):
@@ -171,7 +171,7 @@ class Protocol:
 
     @property
     def aligned(self) -> bool:
-        """Whether scale and shift are fitted, so that relative models can be measured."""
+        """Whether scale and shift are fitted, as relative models need."""
         return self.alignment == "least_squares"
 
     def group_of(self, image_id: str) -> Group | None:
@@ -189,13 +189,13 @@ class Protocol:
         return None
 
     def depth_limit(self, image_id: str) -> float | None:
-        """`max_depth` for an image: its group's, if that has one."""
+        """`max_depth` for an image: that of its group, if it has one."""
         group = self.group_of(image_id)
         return self.max_depth if group is None or group.max_depth is None else group.max_depth
 
 
 def get_protocol(protocol: "str | Protocol") -> Protocol:
-    """A protocol, by name or as it is. Raises EvaluationError, with all names, for an unknown."""
+    """A protocol, by name or unchanged. Raises EvaluationError, with all names, if unknown."""
     if isinstance(protocol, Protocol):
         return protocol
     if protocol not in PROTOCOLS:

@@ -1,4 +1,4 @@
-"""Everything that the numbers of a model on a data set depend on, in types that JSON has."""
+"""Everything that the scores of a model on a data set depend on, in JSON types."""
 
 import contextlib
 import dataclasses
@@ -59,7 +59,7 @@ def hash_of_weights(model) -> str:
 
 
 def fingerprint(provenance: dict, protocol: Protocol, model, source) -> str:
-    """SHA-256 of what makes two evaluations the same one, but for the content of the data."""
+    """SHA-256 that identifies an evaluation, except for the content of the data."""
     config = model.get_config() if hasattr(model, "get_config") else None
     meaning = [getattr(source, name, None) for name in ("class_names", "ignore_index", "sparse")]
     content = [provenance, dataclasses.asdict(protocol), _without_names(config), meaning]
@@ -67,7 +67,7 @@ def fingerprint(provenance: dict, protocol: Protocol, model, source) -> str:
 
 
 def _without_names(config):
-    """A config without what differs from one instance to the next, in types that JSON has."""
+    """A config without what differs between instances, in JSON types."""
     if isinstance(config, dict):
         kept = (item for item in config.items() if item[0] not in _OF_INSTANCES)
         return {str(key): _without_names(value) for key, value in kept}
@@ -78,7 +78,7 @@ def _without_names(config):
 
 
 def versions() -> dict[str, str]:
-    """Of Python, this package, and what takes part in a prediction."""
+    """Versions of Python, this package and the libraries used in a prediction."""
     found = {"python": platform.python_version(), "keras_dpt": __version__}
     for name in (*_PACKAGES, keras.backend.backend()):
         with contextlib.suppress(PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""A page of one evaluation: averages, distributions, and the images behind them. One HTML file."""
+"""A report of one evaluation as an HTML file: averages, distributions, and images."""
 
 import base64
 import html
@@ -22,14 +22,14 @@ _PANEL_WIDTH = 380
 
 
 def write_report(evaluation: Evaluation, model, source, path, title: str, each: int = 3) -> None:
-    """Write an HTML page that needs no other file.
+    """Write a self-contained HTML report.
 
     Args:
         evaluation: of `model` on `source`.
-        model, source: to predict the shown images once more; nothing else was kept of them.
+        model, source: to predict the shown images again, because predictions are not stored.
         path: the file; it appears complete or not at all.
-        title: what the model is called.
-        each: how many of the best, of the middle and of the worst images to show.
+        title: name of the model.
+        each: number of the best, median and worst images to show.
 
     Raises: EvaluationError: (a ValueError) the file cannot be written.
     """
@@ -68,7 +68,7 @@ def _head(evaluation, title):
 
 
 def _headline(protocol):
-    """Up to four metrics that say most."""
+    """The most important metrics, up to four."""
     wanted = ("abs_rel", "d1", "d1_above", "rmse", *protocol.metrics)
     chosen = [protocol.metrics[0], *(name for name in wanted if name in protocol.metrics)]
     return list(dict.fromkeys(chosen))[:4]
@@ -87,10 +87,10 @@ def _table(evaluation):
 
 
 def _histogram(evaluation):
-    """How the first metric is spread over the images."""
+    """The distribution of the first metric over the images."""
     name = evaluation.protocol.metrics[0]
     values = np.array([record["values"][name] for record in evaluation.ranked()])
-    # A few extremes would squeeze all the others into one bar: they share the last one.
+    # A few outliers would squeeze all others into one bar: they share the last one.
     top = max(np.percentile(values, 98) * 1.15, 1e-6)
     figure, axes = _figure()
     axes.hist(np.minimum(values, top), bins=min(30, max(5, len(values) // 4)), color=_SOFT)
@@ -106,7 +106,7 @@ def _histogram(evaluation):
 
 
 def _second_chart(evaluation, model):
-    """Classes for labels; for depth, the metric along the data set."""
+    """IoU per class for labels; for depth, the metric of each image."""
     if "class_iou" in evaluation.summary:
         return _class_chart(evaluation, model)
     name = evaluation.protocol.metrics[0]
@@ -132,7 +132,7 @@ def _class_chart(evaluation, model, most=30):
 
 
 def _sections(evaluation, model, source, each):
-    """Best, middle and worst images; of a small set each image once."""
+    """Best, median and worst images; of a small set, each image once."""
     ranked = evaluation.ranked()
     each = min(each, max(1, len(ranked) // 3))
     middle = max(each, (len(ranked) - each) // 2)

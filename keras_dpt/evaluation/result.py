@@ -53,8 +53,8 @@ class Evaluation:
 
     Attributes:
         protocol: the `Protocol`.
-        deviations: how the run departs from it, in words; if there are any, the result does not
-            bear the protocol's name.
+        deviations: from the protocol, in words; with any, the result does not have the protocol's
+            name.
         summary: see `keras_dpt.evaluation.summary.summarize`.
         records: one dict per image, in the order of the data set: `id`, `size`, `crc32` of image
             and truth, `status`, `pixels`, `values`, `classes`, `fit`.
@@ -69,7 +69,7 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """The protocol's name, or what the result is instead."""
+        """The protocol's name, or the deviations from it."""
         if not self.deviations:
             return self.protocol.name
         return f"unnamed, like {self.protocol.name} but: {'; '.join(self.deviations)}"
@@ -81,26 +81,26 @@ class Evaluation:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the averages has to know beside them; often nothing."""
+        """Remarks that are necessary to understand the averages; often none."""
         summary, notes = self.summary, []
         for status, number in summary["excluded"].items():
-            reason = {"no_truth": "too little known truth to measure them"}.get(status, status)
+            reason = {"no_truth": "too little known ground truth"}.get(status, status)
             notes.append(f"{number} of {summary['images']} images left out: {reason}.")
         if summary["constant"]:
             notes.append(f"{summary['constant']} predictions are the same at all measured pixels.")
         if summary["inverted"]:
-            notes.append(f"{summary['inverted']} predictions fit best upside down, near for far.")
+            notes.append(f"{summary['inverted']} predictions fit best with near and far swapped.")
         return notes
 
     def ranked(self) -> list[dict]:
-        """Records of the images that counted, best first, by the protocol's first metric."""
+        """Records of the measured images, best first, by the protocol's first metric."""
         name = self.protocol.metrics[0]
         sign = 1 if METRICS[name][1] else -1
         counted = [record for record in self.records if record["values"]]
         return sorted(counted, key=lambda record: sign * record["values"][name])
 
     def as_dict(self) -> dict:
-        """Everything, in types that JSON has."""
+        """Everything, in JSON types."""
         return {
             "format": FORMAT,
             "name": None if self.deviations else self.protocol.name,
@@ -119,7 +119,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, path) -> "Evaluation":
-        """Read what `save` wrote. Raises EvaluationError for any other file."""
+        """Read a file of `save`. Raises EvaluationError for any other file."""
         data = read_json(path, SAVED, EvaluationError, "holds no evaluation")
         try:
             if data["format"] != FORMAT:
@@ -138,13 +138,13 @@ class Evaluation:
 
 
 def _check_summary(said, found, where="summary"):
-    """Raise an EvaluationError if a summary says else than its images; all of its numbers."""
+    """Raise an EvaluationError if a number of a summary contradicts its images."""
     for key, value in found.items():
         other = said.get(str(key))
         if isinstance(value, dict):
             _check_summary(other or {}, value, f"{where}.{key}")
         elif other is None or not math.isclose(other, value, rel_tol=1e-6, abs_tol=1e-9):
-            raise EvaluationError(f"its {where}.{key} is {other}, but its images give {value}.")
+            raise EvaluationError(f"its {where}.{key} is {other}, but {value} by its images.")
 
 
 def _tuples(x):

@@ -1,4 +1,4 @@
-"""From a protocol's name and a folder to the data set that it means."""
+"""The data set of a protocol, from its name and a folder."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from keras_dpt.errors import EvaluationError
 from keras_dpt.evaluation.diw import DIW  # noqa: F401 - registers itself
 from keras_dpt.evaluation.protocols import Protocol
 
-# Folders of images, in the order in which they are looked for.
+# Folders of images, in order of preference.
 _IMAGE_FOLDERS = ("rgb", "images")
 
 
@@ -17,16 +17,16 @@ def open_source(protocol: Protocol, data, split=None, unit="mm", class_names=Non
     """The data set of a protocol.
 
     Args:
-        protocol: names the reader, see `keras_dpt.datasets.registry`, and the split.
-        data: folder or file, as that reader expects it. Protocols without a reader of their own
-            take `rgb/` or `images/` beside `depth/`, `disp/`, `seg/` or `targets/`.
+        protocol: specifies the reader, see `keras_dpt.datasets.registry`, and the split.
+        data: folder or file, as that reader expects it. Protocols without a reader take `rgb/` or
+            `images/` next to `depth/`, `disp/`, `seg/` or `targets/`.
         split: another split than the protocol's.
         unit: of depth files, for those: "mm", "m" or metres per stored number.
-        class_names: for labels, likewise.
+        class_names: of labels, for those.
 
     Returns: a `keras_dpt.datasets.Source`, or `DIW`.
-    Raises: DataError, EvaluationError: (ValueErrors) files are missing; the message says what is
-        expected where.
+    Raises: DataError, EvaluationError: (ValueErrors) files are missing; the message lists what is
+        expected.
     """
     split = split or protocol.split
     if protocol.reader != "folder":

@@ -1,7 +1,7 @@
-"""The paper's studies on any data: what resolution, readout, taps and encoder are worth, and cost.
+"""The paper's studies on any data: resolution, readout, taps, encoders and cost.
 
-Each gives a `Study`: a table with a row per variant. Figure 4 needs a trained model; Tables 6 to 8
-train small variants from random weights, for as many epochs as asked, with `model.fit`.
+Each returns a `Study`: a table with a row per variant. Figure 4 needs a trained model; Tables 6 to
+8 train small variants from random weights, for as many epochs as asked, with `model.fit`.
 """
 
 import copy
@@ -35,8 +35,8 @@ class Study:
     Attributes:
         name: "resolution", "readout", "taps", "encoders" or "cost".
         source: the figure or table of the paper that it repeats.
-        rows: one dict per variant, `variant` its name; the others are numbers or words.
-        about: what else the numbers depend on.
+        rows: one dict per variant: `variant`, its name, and numbers or words.
+        about: further conditions of the numbers.
     """
 
     name: str
@@ -63,27 +63,29 @@ class Study:
 def resolution_study(
     model, source, protocol, factors=RESOLUTIONS, limit=None, batch_size=4, progress=False
 ) -> Study:
-    """Measure a model at larger images than it was trained on: Figure 4.
+    """Evaluate a model on larger images than it was trained on: Figure 4.
 
     Args:
         model: a trained task; the size of its preprocessor is factor 1, and restored afterwards.
         source, protocol, limit, batch_size, progress: as in `evaluate`; a `limit` or other images
-            than the protocol's are fine here, since what counts is the change.
+            than the protocol's are allowed, because only the change matters.
         factors: of both sides, rounded to multiples of the model's `size_multiple`.
 
-    Returns: a `Study`; `change` is how much worse than at factor 1 the first metric is, in percent
+    Returns: a `Study`; `change` is the loss of the first metric compared with factor 1, in percent
         (negative: better).
-    Raises: EvaluationError: (a ValueError) the model takes images of their own size, or of one
-        size only.
+    Raises: EvaluationError: (a ValueError) the model does not resize images, or takes one size
+        only.
     """
     protocol = get_protocol(protocol)
     size = model.preprocessor.image_size
     if size is None:
-        raise EvaluationError("The preset has no image size; there is no resolution to start from.")
+        raise EvaluationError(
+            "This preset does not resize images, so it has no resolution to compare with."
+        )
     if None not in (fixed := model.backbone.input.shape[1:3]):
         raise EvaluationError(
-            f"This network takes images of {fixed[0]} x {fixed[1]} (height x width) only; there is "
-            "no other resolution to compare with."
+            f"This network takes images of {fixed[0]} x {fixed[1]} (height x width) only, so "
+            "it has no other resolution to compare with."
         )
     rows, first, multiple = [], None, model.backbone.size_multiple
     try:
@@ -118,18 +120,18 @@ _WITH_TOKENS = ("ViTEncoder", *_HYBRID, "BEiTEncoder", "DINOv2Encoder")
 
 
 def _config_of(preset, *encoders):
-    """Arguments of a preset's encoder. Raises: EvaluationError: it isn't one of these."""
+    """Arguments of a preset's encoder. Raises: EvaluationError: it is not one of these."""
     encoder = preset["architecture"]["encoder"]
     if encoder not in encoders:
         raise EvaluationError(
-            f"This study takes presets on {', '.join(encoders)}. Received: {preset['name']!r} on "
+            f"This study is for presets on {', '.join(encoders)}. Received: {preset['name']!r} on "
             f"{encoder}."
         )
     return preset["architecture"]["encoder_config"]
 
 
 def readout_variants(preset: dict) -> dict[str, dict]:
-    """Presets that treat the class token in the three ways of Table 7, by name."""
+    """Presets with the three readouts of Table 7, by name."""
     _config_of(preset, *_WITH_TOKENS)
     return {
         mode: _changed(preset, backbone_config={"readout": mode})
@@ -138,9 +140,9 @@ def readout_variants(preset: dict) -> dict[str, dict]:
 
 
 def taps_variants(preset: dict) -> dict[str, dict]:
-    """Presets whose decoder uses other blocks, as in Table 6, by name.
+    """Presets that tap other blocks, as in Table 6, by name.
 
-    Blocks only, evenly spread or the last ones; for encoders with convolutional stages also the
+    Blocks only, evenly spread or the last four; for encoders with convolutional stages also the
     paper's choice of two stages and two blocks.
     """
     config = _config_of(preset, *_WITH_TOKENS)
@@ -208,12 +210,12 @@ def training_study(
     dtype=None,
     verbose=2,
 ) -> Study:
-    """Train each variant of a preset from random weights, alike, and measure it: Tables 6 to 8.
+    """Train each variant of a preset from random weights and evaluate it: Tables 6 to 8.
 
     Args:
         name: "readout", "taps" or "encoders".
-        preset: name of the preset that is varied, or a dict as of `keras_dpt.presets.read_preset`.
-        train, val: `keras_dpt.datasets.Source`s to learn from and to measure on.
+        preset: name of the preset to vary, or a dict as of `keras_dpt.presets.read_preset`.
+        train, val: `keras_dpt.datasets.Source`s for training and evaluation.
         protocol, limit: as in `evaluate`.
         epochs, batch_size, learning_rate: of the training: Adam, the task's own loss and
             augmentation, the preset's image size. A few epochs rank variants only roughly.
@@ -226,7 +228,7 @@ def training_study(
         TrainingError: the backend does not train.
     """
     if name not in VARIANTS:
-        raise EvaluationError(f"There are studies of {', '.join(VARIANTS)}. Received: {name!r}.")
+        raise EvaluationError(f"`name` must be one of {', '.join(VARIANTS)}. Received: {name!r}.")
     check_training("This study")
     protocol = get_protocol(protocol)
     make_variants, reference = VARIANTS[name]
@@ -253,20 +255,20 @@ def training_study(
 
 
 def cost_study(names, image_size=(384, 384), repeats=10, dtype=None) -> Study:
-    """Parameters and time for one image of each preset: Table 9.
+    """Parameters and time per image of each preset: Table 9.
 
-    Weights are random, which changes neither, so nothing is fetched.
+    Weights are random, which affects neither, so nothing is downloaded.
 
     Args:
         names: of presets.
         image_size: `(height, width)`, the same for all, rounded to multiples of each model's
             `size_multiple`.
-        repeats: how many images are timed, after two that are not.
+        repeats: number of timed images, after two for warm-up.
         dtype: policy of all layers.
 
     Raises: EvaluationError: (a ValueError) a preset takes images of another size only.
-    Returns: a `Study`; `median_ms` and `fastest_ms` are of the compiled network alone, one image at
-        a time, output on the host.
+    Returns: a `Study`; `median_ms` and `fastest_ms` are of the compiled network only, one image at
+        a time, with the output on the host.
     """
     rows = []
     for name in names:
@@ -277,13 +279,13 @@ def cost_study(names, image_size=(384, 384), repeats=10, dtype=None) -> Study:
         if fixed is not None and tuple(size) != tuple(fixed):
             raise EvaluationError(
                 f"{name} takes images of {fixed[0]} x {fixed[1]} (height x width) only. Received: "
-                f"image_size={tuple(image_size)}. Compare it at its own size, or leave it out."
+                f"image_size={tuple(image_size)}. Compare it at its own size, or omit it."
             )
         image = np.random.default_rng(0).uniform(-1, 1, (1, *size, 3)).astype("float32")
         times = []
         for _ in range(repeats + 2):
             started = time.perf_counter()
-            # Not the task's own, which would preprocess.
+            # Not the task's own `predict`, which would preprocess.
             keras.Model.predict_on_batch(model, image)
             times.append(1000 * (time.perf_counter() - started))
         rows.append(
@@ -369,7 +371,7 @@ def _changed(preset, **configs):
 
 
 def _tapped(preset, blocks, stages):
-    """The preset with other taps; maps of transformer blocks get the preset's narrow widths."""
+    """The preset with other taps; maps of transformer blocks keep the preset's narrow widths."""
     architecture = preset["architecture"]
     config = architecture["encoder_config"] | {"out_indices": blocks} | stages
     return _changed(
@@ -380,7 +382,7 @@ def _tapped(preset, blocks, stages):
 
 
 def _widths(preset, encoder, config):
-    """The preset's `reassemble_channels`, those of tapped stages as this encoder has them."""
+    """The preset's `reassemble_channels`, with this encoder's own for tapped stages."""
     widths = list(preset["architecture"]["backbone_config"]["reassemble_channels"])
     for stage in config.get("out_stages", ()):
         widths[stage] = ENCODERS[encoder].stage_widths(config)[stage]

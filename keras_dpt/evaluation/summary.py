@@ -1,4 +1,4 @@
-"""Averages of what was measured on each image."""
+"""Averages over the records of images."""
 
 import math
 from dataclasses import replace
@@ -7,12 +7,12 @@ from keras_dpt.errors import EvaluationError
 from keras_dpt.evaluation.measure import COUNTED, label_scores
 from keras_dpt.evaluation.protocols import Protocol
 
-# How the metric of all pixels follows from the metrics of the images.
+# How the metric over all pixels follows from the metrics of the images.
 _ROOTS = ("rmse", "rmse_log")
 
 
 def summarize(protocol: Protocol, records: list[dict]) -> dict:
-    """Average the records of images, as the protocol says.
+    """Average the records of images as specified by the protocol.
 
     Args:
         protocol: a `Protocol`.
@@ -20,11 +20,11 @@ def summarize(protocol: Protocol, records: list[dict]) -> dict:
             see `keras_dpt.evaluation.measure.Measured`.
 
     Returns: dict of `images`, `counted`, `excluded` (status: number of images), `constant` (number
-        of constant predictions), `inverted` (number of those that fit upside down), `pixels`,
-        `metrics` (name: value). With groups: `groups`, the same for each, and `metrics` the plain
-        mean of theirs. For labels: `class_iou`.
-    Raises: EvaluationError: (a ValueError) not a single image could be measured, or a value is not
-        a finite number; never an average that hides one.
+        of constant predictions), `inverted` (number with a negative scale), `pixels`,
+        `metrics` (name: value). With groups: `groups`, the same for each, and `metrics` is their
+        plain mean. For labels: `class_iou`.
+    Raises: EvaluationError: (a ValueError) no image could be measured, or a value is not a finite
+        number; no average hides one.
     """
     if protocol.groups:
         return _by_group(protocol, records)
@@ -88,7 +88,7 @@ def _over_images(name, records):
 
 
 def _over_pixels(name, records):
-    """The metric of all pixels together; roots are of the pooled squares."""
+    """The metric over all pixels; roots are of the pooled squares."""
     if name == "silog":
         squares, mean = _over_pixels("rmse_log", records) ** 2, _over_pixels("log_bias", records)
         return 100 * math.sqrt(max(squares - mean**2, 0.0))
@@ -99,7 +99,7 @@ def _over_pixels(name, records):
 
 
 def _of_labels(protocol, records):
-    """Classes counted over all images; or the mean of images' scores, if the protocol says so."""
+    """Scores of classes counted over all images, or the mean of the images' scores."""
     classes = {}
     for record in records:
         for name, counts in record["classes"].items():
@@ -117,4 +117,4 @@ def _of_labels(protocol, records):
 def _check_finite(protocol, metrics):
     wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
     if wrong:
-        raise EvaluationError(f"{protocol.name}: {', '.join(wrong)} came out as no number.")
+        raise EvaluationError(f"{protocol.name}: {', '.join(wrong)} is not a finite number.")

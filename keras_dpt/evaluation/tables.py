@@ -3,7 +3,7 @@
 from keras_dpt.evaluation.protocols import METRICS
 from keras_dpt.evaluation.result import Evaluation
 
-# Of a README's table: what is compared, not all that is known.
+# Metrics of a comparison table; a single evaluation prints all.
 _MAIN_METRICS = ("abs_rel", "rmse", "d1", "nrmse", "whdr", "mean_iou", "pixel_accuracy")
 
 
@@ -17,7 +17,7 @@ def rows_of(evaluation: Evaluation) -> list[tuple[str, int, dict]]:
 
 
 def text_table(evaluation: Evaluation) -> str:
-    """The metrics of one evaluation for a terminal, with what must be known beside them."""
+    """The metrics of one evaluation for a terminal, with their remarks."""
     names = evaluation.protocol.metrics
     header = ("", "images", *(METRICS[name][0] for name in names))
     rows = [
@@ -38,7 +38,7 @@ def class_table(evaluation: Evaluation, class_names) -> str:
 def markdown_table(evaluations: list[tuple[str, Evaluation]]) -> str:
     """One table of several evaluations.
 
-    Args: evaluations: pairs of what the model is called and its `Evaluation`.
+    Args: evaluations: pairs of a model's name and its `Evaluation`.
     Returns: a Markdown table; a metric that no protocol reports has no column.
     """
     shown = [
@@ -61,7 +61,7 @@ def markdown_table(evaluations: list[tuple[str, Evaluation]]) -> str:
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows as lines: the first column to the left, the others to the right."""
+    """Rows as lines: the first column left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

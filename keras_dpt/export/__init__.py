@@ -1,7 +1,6 @@
-"""Networks as files for other runtimes, checked in that runtime before they appear.
+"""Export to other runtimes. Each file is checked in its runtime before it appears.
 
-A JSON file next to each describes what the file takes and returns, so that it can be run without
-this package.
+A JSON file next to it describes inputs and outputs, so that it can be run without this package.
 """
 
 from keras_dpt.export.exporter import export_model

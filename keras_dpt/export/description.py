@@ -1,4 +1,4 @@
-"""What a file needs and gives, as data for people and programs without this package."""
+"""Inputs and outputs of an exported file, for use without this package."""
 
 import platform
 from importlib.metadata import version
@@ -14,7 +14,7 @@ _RESIZE = {
     "bicubic": "OpenCV's cv2.INTER_CUBIC (a = -0.75, no antialiasing) on float32 pixels",
     "bicubic_antialias": "Pillow's BICUBIC (a = -0.5, antialiased) on 8-bit pixels",
     "bilinear": "OpenCV's cv2.INTER_LINEAR (no antialiasing) on float32 pixels",
-    "bilinear_aligned": "linear, centres of corner pixels onto each other, on float32 pixels",
+    "bilinear_aligned": "linear, centres of corner pixels aligned, on float32 pixels",
     "bilinear_antialias": "Pillow's BILINEAR (antialiased) on 8-bit pixels",
     "nearest": "pixel floor((i + 0.5) * old / new) of each axis",
 }
@@ -26,16 +26,16 @@ _FACTOR = {
 
 
 def describe(model, form, file, shape, checks, tolerance, origin=None):
-    """Everything that is needed to run a file, in types that JSON has.
+    """Everything needed to run a file, in JSON types.
 
     Args:
         model: the task that was exported.
         form: a `Format`.
         file: name of the file.
         shape: of its input, `(B, H, W, 3)`, with `None` for free axes.
-        checks: what `parity.compare` found.
+        checks: results of `parity.compare`.
         tolerance: of these checks.
-        origin: more about the weights, such as preset and licence.
+        origin: further facts about the weights, such as preset and licence.
     """
     return {
         "keras_dpt": __version__,
@@ -51,8 +51,8 @@ def describe(model, form, file, shape, checks, tolerance, origin=None):
             "shape": list(shape),
             "channels": "RGB",
             "sides_are_multiples_of": model.backbone.size_multiple,
-            "note": "Resized and normalised already, as below. Few runtimes notice sides that are "
-            "no such multiples; their output is then distorted.",
+            "note": "Already resized and normalised, as below. Most runtimes do not check that "
+            "sides are such multiples, and silently return distorted output.",
         },
         "preprocessing": describe_preprocessing(model.converter_of_photos(), shape[1:3]),
         "output": {
@@ -74,7 +74,7 @@ def describe(model, form, file, shape, checks, tolerance, origin=None):
 
 
 def describe_preprocessing(converter, size):
-    """The steps from a photo to the input, in types that JSON has.
+    """The steps from a photo to the input, in JSON types.
 
     Args:
         converter: a `DPTImageConverter`.
@@ -85,7 +85,7 @@ def describe_preprocessing(converter, size):
     return {
         "photo": "RGB pixels (H, W, 3), 0 to 255, turned upright",
         "image_size": list(image_size) if image_size else None,
-        # A file of one size takes photos of any shape only if they are stretched.
+        # A file of a fixed size takes photos of any shape only if they are stretched.
         "keep_aspect_ratio": converter.keep_aspect_ratio and is_free,
         "multiple_of": converter.multiple_of,
         "size_rule": _size_rule(converter, image_size),
@@ -99,11 +99,11 @@ def describe_preprocessing(converter, size):
 
 
 def _size_rule(converter, image_size):
-    """How the size of the input follows from that of a photo."""
+    """How the size of the input is computed from that of a photo."""
     if converter.pad and not image_size:
         return (
-            "Photos keep their size. After normalisation, zeros around them, floor(half) of them "
-            "above and to the left, make sides multiples of multiple_of."
+            "Photos keep their size. After normalisation they are padded with zeros, floor(half) "
+            "of them above and to the left, to sides that are multiples of multiple_of."
         )
     if not image_size:
         return "Photos keep their size."
@@ -122,7 +122,7 @@ def _value_range(converter):
 
 
 def _runtime(form):
-    """What runs the file, and what must be said to it."""
+    """The runtime of the file, and its necessary settings."""
     runtime = {"package": form.distribution, "checked_with": version(form.distribution)}
     if form.name == "openvino":
         note = "Without this, OpenVINO computes in bfloat16 where the CPU can."

@@ -1,4 +1,4 @@
-"""`export_model`: write, check in the target runtime, describe, and only then show the file."""
+"""`export_model`: write a file, check it in its runtime, describe it, then put it in place."""
 
 import json
 import os
@@ -21,28 +21,29 @@ def export_model(
 ):
     """Write a network for another runtime, and check it there against Keras.
 
-    The file takes images that are already resized and normalised; a JSON file next to it, `path`
-    with `.json` added, describes how, and what comes out. Before either appears, the file runs in
-    its runtime and is compared with Keras: at its size, or at two if sizes are free, in batches of
-    1 and 2 if these are free. If it differs, nothing is left behind. What was at `path` is
+    The file takes images that are already resized and normalised. A JSON file next to it (`path`
+    with `.json` added) describes preprocessing and output. Before either appears, the file is run
+    in its runtime and compared with Keras: at its size, or at two if sizes are free, and in batches
+    of 1 and 2 if these are free. If the results differ, no file is left. An existing `path` is
     replaced.
 
     Args:
-        model: a `DPTDepth` or `DPTSegmentation` of float32.
-        path: of the new file: `.onnx`, `.tflite`, `.xml` (OpenVINO; the weights are put beside it
+        model: a `DPTDepth` or `DPTSegmentation` in float32.
+        path: of the new file: `.onnx`, `.tflite`, `.xml` (OpenVINO; the weights are next to it
             as `.bin`), or a folder ("tf_saved_model").
         format: "onnx", "tf_saved_model", "litert" or "openvino".
-        image_size: `(height, width)`, multiples of the model's `size_multiple`, that the file
-            is fixed to. `None` leaves them free: it then takes any such multiples. A network of one
-            size, such as one on Swin, makes a file of that size.
-        batch_size: number of images that the file is fixed to; `None` leaves it free.
-        tolerance: the largest difference to accept, as a share of the range of Keras's output.
-        origin: dict about the weights, such as preset and licence, for the JSON file.
+        image_size: fixed `(height, width)` of the file, multiples of the model's `size_multiple`.
+            `None` leaves both free: the file then takes any such multiples. A network of one size,
+            such as one on Swin, is exported with that size.
+        batch_size: fixed number of images; `None` leaves it free.
+        tolerance: the largest accepted difference, as a share of the range of Keras's output.
+        origin: dict of facts about the weights, such as preset and licence, for the JSON file.
 
-    Returns: the content of the JSON file, a dict; `["parity"]["checks"]` has what was measured.
+    Returns: the content of the JSON file, a dict; `["parity"]["checks"]` are the measured
+        differences.
     Raises: keras_dpt.ExportError: (a ValueError) the backend cannot write this format, a package is
-        missing, the path or a size does not fit (all before any work); or the file could not be
-        written or is not the same network.
+        missing, the path or a size is not valid (all before any work); or the file could not be
+        written or its results differ.
     """
     path = Path(path)
     if isinstance(model, DPTTask):
@@ -54,7 +55,7 @@ def export_model(
     image_size = None if image_size is None else tuple(image_size)
     shape = (batch_size, *(image_size or (None, None)), 3)
     shapes = parity.check_shapes(image_size, batch_size, _aim(model), multiple)
-    # Beside the target, so that moving it there is a renaming.
+    # Next to the target, so that moving it there is a rename.
     with temporary_folder(path.absolute().parent) as folder:
         file = folder / path.name
         _write(model, form, file, shape)
@@ -67,9 +68,9 @@ def export_model(
 
 
 def check_request(path, format, image_size=None, batch_size=None, multiple=None):
-    """Raise `ExportError` for what `export_model` cannot do, before a model is even loaded.
+    """Raise `ExportError` for what `export_model` cannot do, before loading a model.
 
-    Args: as those of `export_model`; multiple: what sides must be multiples of, if it is known.
+    Args: as of `export_model`; multiple: sides must be multiples of it, if known.
     Returns: the `Format`.
     """
     form = find_format(format)
@@ -90,7 +91,7 @@ def check_request(path, format, image_size=None, batch_size=None, multiple=None)
 
 
 def _size_of(model, image_size):
-    """`image_size`, or that of a network that was built for one size."""
+    """`image_size`, or the size of a network that was built for one size."""
     fixed = tuple(model.backbone.input.shape[1:3])
     if None in fixed:
         return image_size
@@ -113,7 +114,7 @@ def _check_sides(size, multiple):
         height, width = (_nearest(side, multiple) for side in size)
         raise ExportError(
             f"Sides of images must be multiples of {multiple}. Received: {size[0]}x{size[1]} "
-            f"(height x width); {height}x{width} is near."
+            f"(height x width). Try {height}x{width}."
         )
 
 
@@ -132,7 +133,7 @@ def _check_model(model):
 
 
 def _aim(model):
-    """`(height, width)` that the network is meant for."""
+    """`(height, width)` of the network's own images."""
     size = model.converter_of_photos().image_size or (128, 160)
     return tuple(_nearest(side, model.backbone.size_multiple) for side in size)
 
@@ -162,7 +163,7 @@ def _load(form, file):
 
 
 def _publish(folder, path):
-    """Move all files to where `path` is; the description, which comes last, says it is complete."""
+    """Move all files to `path`; the description is last and marks the export as complete."""
     for file in sorted(folder.iterdir(), key=lambda file: file.suffix == ".json"):
         target = path.with_name(file.name)
         if target.is_dir():

@@ -1,4 +1,4 @@
-"""Formats, and which backend can write which: plain data, and errors that name the way out."""
+"""Formats, and which backend can write which, with errors that suggest an alternative."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class Format:
     """A file format.
 
     Args:
-        name: as `keras.Model.export` calls it.
+        name: as in `keras.Model.export`.
         suffix: of the file; empty for a folder.
         runtime: import name of the package that runs it.
         distribution: that package's name for pip.
-        input_name, output_name: of the network in such files.
+        input_name, output_name: in such files.
     """
 
     name: str
@@ -30,11 +30,11 @@ class Format:
 
 @dataclass(frozen=True)
 class Pair:
-    """What a backend can do in a format.
+    """Support of a format by a backend.
 
     Args:
-        dynamic: whether the height and width of images may stay free.
-        packages: import names of what the export needs beside the runtime.
+        dynamic: whether height and width of images may be free.
+        packages: import names of packages needed besides the runtime.
     """
 
     dynamic: bool = True
@@ -50,9 +50,9 @@ FORMATS = {
         Format("openvino", ".xml", "openvino", "openvino"),
     )
 }
-"""The formats by the name that `export_model` and `keras-dpt export` take."""
+"""The formats, by their names in `export_model` and `keras-dpt export`."""
 
-# By backend and format; why something is missing here stands in `REASONS`.
+# By backend and format; `REASONS` has the reasons for missing pairs.
 PAIRS = {
     ("tensorflow", "onnx"): Pair(packages=("tf2onnx", "onnx")),
     ("tensorflow", "tf_saved_model"): Pair(),
@@ -67,11 +67,11 @@ REASONS = {
     ("torch", "onnx"): _STUCK,
     ("torch", "openvino"): _STUCK,
     ("torch", "tf_saved_model"): "Keras needs torch_xla for it",
-    ("torch", "litert"): "Keras needs litert-torch for it, which was not tried",
-    ("jax", "onnx"): "jax2onnx writes max-pooling that ONNX Runtime does not take",
+    ("torch", "litert"): "Keras needs litert-torch for it, which is not supported",
+    ("jax", "onnx"): "jax2onnx writes max-pooling that ONNX Runtime rejects",
     ("jax", "tf_saved_model"): "JAX writes operations that TensorFlow cannot read yet",
-    ("jax", "litert"): "Keras has no way from JAX to LiteRT",
-    ("jax", "openvino"): "OpenVINO does not know the operations that JAX writes",
+    ("jax", "litert"): "Keras cannot convert JAX to LiteRT",
+    ("jax", "openvino"): "OpenVINO does not support the operations that JAX writes",
 }
 REASONS |= {("openvino", name): "it predicts only" for name in FORMATS}
 
@@ -84,27 +84,27 @@ def find_format(name):
 
 
 def check_path(form, path):
-    """Raise `ExportError` if `path` is no place for a file of this format."""
+    """Raise `ExportError` unless a file of this format can be written to `path`."""
     if not path.name:
-        raise ExportError(f"{path} is no name for a new file.")
+        raise ExportError(f"{path} is not a valid name for a new file.")
     if path.suffix.lower() != form.suffix and (form.suffix or path.suffix in _other_suffixes(form)):
         wanted = f"end in {form.suffix}" if form.suffix else "be the name of a folder"
-        raise ExportError(f"{path}: files of format {form.name} have to {wanted}.")
+        raise ExportError(f"{path}: files of format {form.name} must {wanted}.")
     if not path.absolute().parent.is_dir():
-        raise ExportError(f"Cannot write {path}: there is no folder {path.parent}. Make it.")
+        raise ExportError(f"Cannot write {path}: there is no folder {path.parent}. Create it.")
     if form.suffix and path.is_dir():
         raise ExportError(f"Cannot write {path}: it is a folder.")
     if not form.suffix and path.exists() and not _may_be_replaced(path):
-        raise ExportError(f"Cannot write {path}: something else is there. Choose another name.")
+        raise ExportError(f"Cannot write {path}: it is not an export. Choose another name.")
 
 
 def check_pair(backend, form, dynamic):
-    """Raise `ExportError` if the backend cannot write this format; the message names who can.
+    """Raise `ExportError` if the backend cannot write this format; the message names one that can.
 
     Args:
         backend: "tensorflow", "jax", "torch" or "openvino".
         form: a `Format`.
-        dynamic: whether height and width of images stay free.
+        dynamic: whether height and width of images are free.
     """
     pair = PAIRS.get((backend, form.name))
     if pair is not None and (pair.dynamic or not dynamic):
@@ -116,8 +116,8 @@ def check_pair(backend, form, dynamic):
     what = form.name if pair is None else f"{form.name} with free sizes of images"
     reason = REASONS[backend, form.name]
     raise ExportError(
-        f"The {backend} backend does not export to {what}: {reason}. Use {ways}. A preset gives "
-        "the same numbers on every backend; a model of your own travels there by "
+        f"The {backend} backend does not export to {what}: {reason}. Use {ways}. A preset "
+        "predicts the same on every backend; to move your own model there, use "
         "model.save_to_preset(folder)."
     )
 
@@ -134,5 +134,5 @@ def _other_suffixes(form):
 
 
 def _may_be_replaced(path: Path):
-    """Whether `path` is an earlier export, or an empty folder."""
+    """Whether `path` is an earlier export or an empty folder."""
     return path.is_dir() and ((path / "saved_model.pb").is_file() or not any(path.iterdir()))

@@ -1,11 +1,11 @@
-"""Names in ONNX files, which are what their users see."""
+"""Names of inputs and outputs in ONNX files."""
 
 
 def name_axes_and_output(path, shape, output_name):
     """Name the output, and the free axes of input and output, in an ONNX file of one of each.
 
     Args:
-        path: of the file, which is written again.
+        path: of the file, which is rewritten.
         shape: of the input, `(B, H, W, C)`, with `None` for free axes.
         output_name: the new name of the output.
     """

@@ -1,4 +1,4 @@
-"""The same pictures through Keras and through the written file: how far apart the outputs are."""
+"""Compare the outputs of Keras and of an exported file on the same images."""
 
 import itertools
 
@@ -7,20 +7,20 @@ import numpy as np
 
 from keras_dpt.errors import ExportError
 
-# Largest difference that is let through, as a share of the range of Keras's output. Float32
-# runtimes stay far below it; half precision, or an operation exported wrongly, goes far beyond.
+# Largest accepted difference, as a share of the range of Keras's output. Float32 runtimes are far
+# below it; half precision, or a wrongly exported operation, is far above.
 TOLERANCE = 1e-4
 BATCH_SIZES = (1, 2)
 
 
 def check_shapes(image_size, batch_size, aim, multiple):
-    """Shapes of input that a file is checked with.
+    """Input shapes to check a file with.
 
     Args:
-        image_size: `(height, width)` that the file is fixed to, or `None`.
-        batch_size: what it is fixed to, or `None`.
+        image_size: fixed `(height, width)` of the file, or `None`.
+        batch_size: its fixed batch size, or `None`.
         aim: `(height, width)` of the preset, checked together with another size and aspect.
-        multiple: what sides are multiples of.
+        multiple: sides are multiples of it.
 
     Returns: list of `(B, H, W, 3)`.
     """
@@ -32,16 +32,16 @@ def check_shapes(image_size, batch_size, aim, multiple):
 
 
 def compare(model, run, shapes, tolerance):
-    """Run a model and a file on the same pictures.
+    """Run a model and a file on the same images.
 
     Args:
         model: a `DPTDepth` or `DPTSegmentation`.
         run: function of `(B, H, W, 3)` float32 that runs the file.
-        shapes: of the pictures.
-        tolerance: the largest error to accept, see `relative_error`.
+        shapes: of the images.
+        tolerance: the largest accepted error, see `relative_error`.
 
     Returns: one dict per shape, `input_shape` and `max_relative_error`.
-    Raises: ExportError: the runtime fails, answers in another shape, or differs by more.
+    Raises: ExportError: the runtime fails, returns another shape, or differs by more.
     """
     found = []
     for shape in shapes:
@@ -62,9 +62,8 @@ def compare(model, run, shapes, tolerance):
         error = relative_error(output, expected)
         if not error <= tolerance:  # NaN is no success
             raise ExportError(
-                f"The exported file is not the same network: for images {where} its output is off "
-                f"by {error:.2g} of the output's range, where {tolerance:g} is allowed. Nothing "
-                "was kept."
+                f"The results of the exported file differ: for images {where} by {error:.2g} of "
+                f"the output's range, where {tolerance:g} is allowed. The file was deleted."
             )
         found.append({"input_shape": list(shape), "max_relative_error": error})
     return found
@@ -88,6 +87,6 @@ def pictures(shape, seed=0):
 
 
 def first_line(error):
-    """The first line of an error's message that says something."""
+    """The first line of an error's message that is not empty."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)[:500]

@@ -1,23 +1,23 @@
-"""Running an exported file in the runtime that it was made for."""
+"""Run an exported file in its runtime."""
 
 import os
 from pathlib import Path
 
 from keras_dpt.export.formats import check_packages, find_format
 
-# OpenVINO computes in bfloat16 wherever the CPU can, unless told.
+# By default, OpenVINO computes in bfloat16 if the CPU can.
 OPENVINO_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def load_exported(path, format, threads=None, options=None):
-    """Load what `export_model` wrote.
+    """Load a file written by `export_model`.
 
     Args:
         path: the file, or the folder of a SavedModel.
         format: "onnx", "tf_saved_model", "litert" or "openvino".
-        threads: how many the runtime may use; `None` leaves that to it. TensorFlow follows its own
+        threads: most threads of the runtime; `None` for its default. TensorFlow has its own
             settings.
-        options: of OpenVINO, for its CPU plugin; by default it computes in float32.
+        options: of OpenVINO's CPU plugin; by default it computes in float32.
 
     Returns: function of images `(B, H, W, 3)` float32 that returns the network's output, both NumPy
         arrays.
@@ -60,7 +60,7 @@ def _litert(path, threads):
     def run(images):
         nonlocal interpreter, shape
         if images.shape != shape:
-            # A new one for each shape: 2.3.0's answers wrongly once its input has grown.
+            # A new one for each shape: 2.3.0's can be wrong after its input has grown.
             interpreter, shape = Interpreter(model_path=path, num_threads=threads), None
             source = interpreter.get_input_details()[0]
             if tuple(source["shape"]) != images.shape:

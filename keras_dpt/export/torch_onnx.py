@@ -1,4 +1,4 @@
-"""ONNX files from the PyTorch backend for any number of images, which Keras's exporter fixes."""
+"""ONNX files with a free batch size from the PyTorch backend; Keras's exporter fixes it."""
 
 from keras_dpt.export.onnx_files import name_axes_and_output
 
@@ -36,7 +36,7 @@ def write_onnx_by_torch(model, path, shape, input_name, output_name):
 
 
 def _drop_idle_squeezes(graph):
-    """Remove squeezes of axes longer than one, as Keras's `take` has: ONNX refuses them."""
+    """Remove squeezes of axes longer than one, as in Keras's `take`; ONNX rejects them."""
     import torch
 
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.squeeze.dim):

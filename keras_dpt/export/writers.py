@@ -1,4 +1,4 @@
-"""One writer per backend and format: Keras's own exporters, and what they need beside them."""
+"""One writer per backend and format, around Keras's exporters."""
 
 import logging
 import warnings
@@ -17,8 +17,8 @@ def write(model, form, path, shape):
     Args:
         model: a `DPTDepth` or `DPTSegmentation`.
         form: a `Format` that the current backend can write.
-        path: of the file; its folder exists and holds nothing else.
-        shape: of the input, `(B, H, W, 3)`, with `None` for axes that stay free.
+        path: of the file; its folder exists and is otherwise empty.
+        shape: of the input, `(B, H, W, 3)`, with `None` for free axes.
     """
     with _quiet(), all_heads_at_once():
         _WRITERS[keras.backend.backend(), form.name](model, form, path, shape)
@@ -37,8 +37,8 @@ def _onnx(model, form, path, shape):
 def _litert(model, form, path, shape):
     import tensorflow as tf
 
-    # Without this, what LiteRT lacks becomes an operation of TensorFlow's, which its interpreters
-    # do not run.
+    # Otherwise unsupported operations become TensorFlow's, which LiteRT's interpreters do not
+    # run.
     own = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
     _by_keras(model, form, path, shape, target_spec=own)
 
@@ -47,7 +47,7 @@ def _openvino(model, form, path, shape):
     import openvino
 
     _by_keras(model, form, path, shape)
-    # OpenVINO takes the checks of sizes inside the graph for further outputs.
+    # OpenVINO treats checks of sizes inside the graph as additional outputs.
     network = openvino.Core().read_model(str(path))
     network = openvino.Model([network.output(0)], network.get_parameters(), "keras_dpt")
     _write_openvino(network, form, path.with_name("checked.xml"))
@@ -58,8 +58,8 @@ def _openvino(model, form, path, shape):
 def _openvino_from_torch(model, form, path, shape):
     import openvino
 
-    # Keras traces the network for OpenVINO, which fixes all sizes and stumbles over shapes that
-    # have become tensors.
+    # Keras traces the network for OpenVINO, which fixes all sizes and fails with shapes that are
+    # tensors.
     onnx = path.with_suffix(".onnx")
     write_onnx_by_torch(model, onnx, shape, form.input_name, form.output_name)
     _write_openvino(openvino.convert_model(str(onnx)), form, path)
@@ -90,7 +90,7 @@ _WRITERS = {
 
 @contextmanager
 def _quiet():
-    """Keep back the remarks of converters about each other's versions; errors come through."""
+    """Silence warnings of converters about each other's versions, but no errors."""
     loggers = [logging.getLogger(name) for name in ("tensorflow", "tf2onnx", "torch.onnx")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

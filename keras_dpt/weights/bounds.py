@@ -34,7 +34,7 @@ class Pace:
         if self._count < SLOWEST * passed:
             raise WeightsError(
                 f"{self.address} sends {self._count / passed:.3g} bytes a second, which is too "
-                "slow. The part received is kept: try again later, or fetch the file by other means."
+                "slow. The part received is kept: try again later, or fetch the file another way."
             )
         self._since, self._count = time.monotonic(), 0
 

@@ -29,7 +29,7 @@ def test_reads_the_release(tmp_path):
 
 
 def test_what_is_missing_is_named(tmp_path):
-    with pytest.raises(EvaluationError, match=r"holds no DIW_test\.csv"):
+    with pytest.raises(EvaluationError, match=r"has no .*DIW_test\.csv"):
         DIW(tmp_path)
     source = release(tmp_path, ["1,2,3,4,=,6,4", "1,2"])
     for i in range(2):

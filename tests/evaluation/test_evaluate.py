@@ -361,7 +361,7 @@ def test_truth_with_holes_or_without_any():
     assert result.summary["excluded"] == {"no_truth": 4}
     values = [result.records[i]["values"]["d1"] for i in (0, 5)]
     assert result.metrics["d1"] == pytest.approx(np.mean(values))
-    assert result.notes == ["4 of 6 images left out: too little known truth to measure them."]
+    assert result.notes == ["4 of 6 images left out: too little known ground truth."]
     assert "4 of 6 images left out" in text_table(result)
     blank = depth_source(3, {i: 0.0 for i in range(3)})
     with pytest.raises(EvaluationError, match="none of the 3 images could be measured"):

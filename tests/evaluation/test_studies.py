@@ -137,5 +137,5 @@ def test_refusals():
         (studies.encoder_variants, "dpt_beit_base_384"),
         (studies.readout_variants, "midas_v21"),
     ):
-        with pytest.raises(EvaluationError, match=f"This study takes presets on .*{name}"):
+        with pytest.raises(EvaluationError, match=f"This study is for presets on .*{name}"):
             study(presets.read_preset(name))

@@ -99,7 +99,7 @@ def test_a_wrong_file_is_found_and_removed(tmp_path, monkeypatch):
         kernel.assign(kept)
 
     monkeypatch.setattr(writers, "write", write)
-    with pytest.raises(ExportError, match="not the same network"):
+    with pytest.raises(ExportError, match="results of the exported file differ"):
         export_model(model, tmp_path / f"network{FORMATS[form].suffix}", form, image_size=(64, 96))
     assert not list(tmp_path.iterdir())
 

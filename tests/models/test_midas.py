@@ -169,7 +169,7 @@ def test_other_sizes_are_refused(name, tmp_path):
     batches = SimpleNamespace(target=model.learns, size=(64, 96))
     with pytest.raises(DataError, match=r"Batches must be of 64 x 64 .*\(64, 96\)"):
         model._check_batches(batches)
-    with pytest.raises(EvaluationError, match="64 x 64 .* only; there is no other resolution"):
+    with pytest.raises(EvaluationError, match="64 x 64 .* only, so it has no other resolution"):
         studies.resolution_study(model, None, "nyuv2_val")
     for size in ((64, 96), (32, 32)):
         with pytest.raises(ExportError, match=r"64 x 64 .* only. Received: image_size=\("):
