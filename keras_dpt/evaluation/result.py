@@ -144,7 +144,7 @@ def _check_summary(said, found, where="summary"):
         if isinstance(value, dict):
             _check_summary(other or {}, value, f"{where}.{key}")
         elif other is None or not math.isclose(other, value, rel_tol=1e-6, abs_tol=1e-9):
-            raise EvaluationError(f"its {where}.{key} is {other}, but {value} by its images.")
+            raise EvaluationError(f"its {where}.{key} is {other}, but its images give {value}.")
 
 
 def _tuples(x):

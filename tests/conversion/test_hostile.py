@@ -147,7 +147,7 @@ HOSTILE_TENSORS = {
     "integer keys": ({1: torch.zeros(3)}, "names of tensors must be strings"),
     "sparse": ({"a": sparse()}, "the tensor a is sparse_coo"),
     "meta": ({"a": torch.zeros(3, device="meta")}, "the tensor a is meta"),
-    "expanded": ({"a": torch.zeros(1).expand(400_000, 400_000)}, "fewer than its shape asks for"),
+    "expanded": ({"a": torch.zeros(1).expand(400_000, 400_000)}, "fewer than its shape needs"),
 }
 
 

@@ -130,5 +130,5 @@ def test_an_architecture_of_an_unknown_encoder():
     architecture = {"encoder": "Mine", "encoder_config": {}, "backbone_config": {}}
     with pytest.raises(ValueError, match=r'no encoder \'Mine\'.*ENCODERS\["Mine"\] = Mine'):
         DPTBackbone.from_architecture({"architecture": architecture})
-    with pytest.raises(WeightsError, match="Means cannot be read .* `config_from_shapes"):
+    with pytest.raises(WeightsError, match="Means cannot be inferred .* `config_from_shapes"):
         Means.config_from_shapes({})

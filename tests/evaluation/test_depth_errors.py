@@ -120,7 +120,7 @@ def test_whdr_by_hand():
         (lambda: depth_errors([0.0], [1.0]), "above 0"),
         (lambda: depth_errors([np.nan], [1.0]), "above 0"),
         (lambda: disparity_errors([1.0, 2.0], [3.0, 3.0]), "3 everywhere"),
-        (lambda: align([1.0], [1.0], "least_squares"), "too few"),
+        (lambda: align([1.0], [1.0], "least_squares"), "at least two known values"),
         (lambda: align([1.0], [1.0], "magic"), "'magic'"),
         (lambda: whdr(np.ones((2, 2)), []), "at least one"),
         (lambda: whdr(np.ones((2, 2)), [(0, 0, 2, 0, 1)]), "outside the 2 x 2"),

@@ -252,7 +252,7 @@ def test_a_full_disk_costs_no_record(room, tmp_path):
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, unlimited[1]))
     try:
-        with pytest.raises(EvaluationError, match="Cannot write .*kept: make room"):
+        with pytest.raises(EvaluationError, match="Cannot write .*kept: free some space"):
             evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)

@@ -194,7 +194,7 @@ def test_refuses_other_data():
     nyu.check_size("a", (480, 640))
     with pytest.raises(EvaluationError, match="means 654 images .* mine has 329"):
         nyu.check_count(_Source(329))
-    with pytest.raises(EvaluationError, match="holds labels"):
+    with pytest.raises(EvaluationError, match="has labels"):
         nyu.check_kind(_Source(654, "labels"))
     with pytest.raises(EvaluationError, match="480 x 640 .* but a is 240 x 320"):
         nyu.check_size("a", (240, 320))
