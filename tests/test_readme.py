@@ -86,7 +86,7 @@ def rows(page):
 def test_the_table_names_every_preset():
     table = {cells[0].strip("`"): cells for cells in rows(guide("presets"))}
     assert set(table) == set(preset_names())
-    for name, (_, parameters, predicts, *_) in table.items():
+    for name, (_, predicts, _, parameters, *_) in table.items():
         preset = read_preset(name)
         assert parameters == f"{preset['parameters'] / 1e6:.1f} M", name
         assert predicts.startswith("for training") == (preset["weights"] == "encoder_only"), name

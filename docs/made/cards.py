@@ -11,6 +11,7 @@ from made.words import checked, size_rule
 # Drawn by examples/figures.py.
 PICTURES = {
     "dpt_mini_nyuv2": "![A photo, and its relative inverse depth](../figures/depth.jpg)",
+    "dpt_mini_nyuv2_metric": "![A photo, metres, and the ground truth](../figures/metric_preset.jpg)",
     "dpt_mini_camvid": "![A photo, and its labels with a legend](../figures/segmentation.jpg)",
 }
 
@@ -48,10 +49,10 @@ def card(preset, scores):
 
 def _offline(preset):
     if not preset["sources"]:
-        return "The weights come with the package: no network is needed."
+        return "The weights are bundled with the package: no download is needed."
     return (
-        "The first use downloads the official file, converts it and keeps the result in the cache; "
-        "a file that you have already can be passed as a path."
+        "The first use downloads the official file, converts it and stores the result in the cache. "
+        "You can also pass the path of a file that you already have."
     )
 
 
@@ -59,8 +60,8 @@ def _images(preset):
     image = preset["image"]
     return (
         f"## Images\n\n{size_rule(preset)} Pixels, divided by 255, become `(x - mean) / std` with "
-        f"mean {_numbers(image['mean'])} and standard deviation {_numbers(image['std'])}. All of "
-        "it is done by [`DPTImageConverter`](../api/models.md#keras_dpt.DPTImageConverter)."
+        f"mean {_numbers(image['mean'])} and standard deviation {_numbers(image['std'])}. "
+        "[`DPTImageConverter`](../api/models.md#keras_dpt.DPTImageConverter) does this."
     )
 
 
@@ -92,7 +93,7 @@ def _sources(preset):
         digest = source_sha256(source)
         known = "not known" if not digest else f"`{digest}`" if len(digest) == 64 else ""
         rows.append([file, f"`{source['format']}`", known or f"begins with `{digest}`"])
-    return "The first of these that can be had is used.\n\n" * (len(rows) > 1) + table(
+    return "The first available file is used.\n\n" * (len(rows) > 1) + table(
         ["file", "format", "sha256"], rows
     )
 
