@@ -11,7 +11,7 @@ from made.words import checked, size_rule
 # Drawn by examples/figures.py.
 PICTURES = {
     "dpt_mini_nyuv2": "![A photo, and its relative inverse depth](../figures/depth.jpg)",
-    "dpt_mini_nyuv2_metric": "![A photo, metres, and the ground truth](../figures/metric_preset.jpg)",
+    "dpt_mini_nyuv2_metric": "![Metres of a photo, and the truth](../figures/metric_preset.jpg)",
     "dpt_mini_camvid": "![A photo, and its labels with a legend](../figures/segmentation.jpg)",
 }
 
@@ -51,7 +51,7 @@ def _offline(preset):
     if not preset["sources"]:
         return "The weights are bundled with the package: no download is needed."
     return (
-        "The first use downloads the official file, converts it and stores the result in the cache. "
+        "The first use downloads the official file, converts it and caches the result. "
         "You can also pass the path of a file that you already have."
     )
 
