@@ -11,7 +11,7 @@ from made.words import checked, size_rule
 # Drawn by examples/figures.py.
 PICTURES = {
     "dpt_mini_nyuv2": "![A photo, and its relative inverse depth](../figures/depth.jpg)",
-    "dpt_mini_nyuv2_metric": "![Metres of a photo, and the truth](../figures/metric_preset.jpg)",
+    "dpt_mini_nyuv2_metric": "![Metres of a photo, ground truth](../figures/metric_preset.jpg)",
     "dpt_mini_camvid": "![A photo, and its labels with a legend](../figures/segmentation.jpg)",
 }
 

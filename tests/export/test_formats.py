@@ -73,9 +73,9 @@ def test_a_missing_package_names_the_extra():
         ("tf_saved_model", "network.onnx", "name of a folder"),
         ("onnx", "nowhere/network.onnx", "no folder"),
         ("onnx", "folder.onnx", "it is a folder"),
-        ("tf_saved_model", "full", "something else"),
-        ("tf_saved_model", "file", "something else"),
-        ("tf_saved_model", ".", "something else|no name"),
+        ("tf_saved_model", "full", "not an export"),
+        ("tf_saved_model", "file", "not an export"),
+        ("tf_saved_model", ".", "not an export|not a valid name"),
     ],
 )
 def test_places_where_no_file_can_go(form, name, message, tmp_path, monkeypatch):
