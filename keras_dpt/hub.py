@@ -1,8 +1,9 @@
 """keras-hub, without TensorFlow as long as only another backend is at work.
 
 keras-hub imports TensorFlow wherever it is installed, which costs a process on JAX or PyTorch
-seconds and about 600 MB, for tokenizers that no image needs. So while keras-hub is imported here,
-it gets stand-ins that import the real modules when something of theirs is used. Nothing else meets
+seconds and about 600 MB, for tokenizers that no image needs; Keras imports it to save a model, in
+case that a config holds a shape or a dtype of TensorFlow's. So while keras-hub is imported here,
+both get stand-ins that import the real modules when something of theirs is used. Nothing else meets
 the stand-ins: `import tensorflow` is what it always was.
 """
 
@@ -13,6 +14,9 @@ import types
 from contextlib import contextmanager, nullcontext
 
 import keras
+import numpy as np
+
+from keras_dpt.late_tensorflow import import_tensorflow
 
 # Modules that keras-hub imports at once, outer ones first.
 _MODULES = (
@@ -28,13 +32,16 @@ class _NoTensor:
     """Of what class TensorFlow's tensors are while there can be none."""
 
 
-# What keras-hub asks of TensorFlow when it is imported and when it preprocesses images, and what is
-# true until TensorFlow is imported. It derives a tokenizer's cache from `Module` so
-# that SavedModels track it, and from `object` where there is no TensorFlow.
+# What keras-hub asks of TensorFlow when it is imported and when it preprocesses images, and Keras
+# when it saves, and what is true until TensorFlow is imported. keras-hub derives a tokenizer's
+# cache from `Module` so that SavedModels track it, and from `object` where there is no TensorFlow.
 _ANSWERS = {
+    "DType": _NoTensor,
     "Module": object,
     "RaggedTensor": _NoTensor,
     "Tensor": _NoTensor,
+    "TensorShape": _NoTensor,
+    "TypeSpec": _NoTensor,
     "device": lambda name: nullcontext(),
     "executing_eagerly": lambda: True,
     "string": "no dtype",
@@ -55,7 +62,7 @@ class _Postponed(types.ModuleType):
     def _real(self):
         for name in [name for name, module in sys.modules.items() if type(module) is _Postponed]:
             del sys.modules[name]  # else it would import itself
-        return importlib.import_module(self.__name__)
+        return import_tensorflow(self.__name__)
 
 
 @contextmanager
@@ -110,6 +117,9 @@ if "keras_hub" in sys.modules:
 else:
     with _postponed():
         import keras_hub
+
+        # Keras asks for TensorFlow when it first serializes what isn't a plain value.
+        keras.saving.serialize_keras_object(np.float32(0))
 
     _ask_tensorflow_less()
 

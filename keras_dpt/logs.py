@@ -5,6 +5,8 @@ import os
 import re
 import signal
 import sys
+import tempfile
+from contextlib import contextmanager
 
 # Lines of their C++ logs, up to errors; what is fatal goes through. The environment variable that
 # TensorFlow has for this does not reach what is logged while it is imported.
@@ -28,6 +30,33 @@ def quiet_frameworks() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     if hasattr(os, "fork"):
         _filter_standard_error()
+
+
+@contextmanager
+def quiet_import():
+    """Drop the logs of frameworks that are imported within; `TF_CPP_MIN_LOG_LEVEL` shows them.
+
+    For the library, which leaves a program's standard error alone otherwise. Everything else that
+    is written to it meanwhile appears when the import is done.
+    """
+    try:
+        terminal = os.dup(2)
+    except OSError:  # a program without standard error
+        terminal = None
+    if terminal is None or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # read once, for what is logged later
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
+            held.seek(0)
+            _write(2, b"".join(line for line in held if not _LOG_LINE.match(line)))
 
 
 def _filter_standard_error():

@@ -18,6 +18,7 @@ ROWS = [
         "errors",
         "extras",
         "files",
+        "late_tensorflow",
         "logs",
         "npy",
         "presets",

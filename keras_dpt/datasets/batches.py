@@ -13,6 +13,7 @@ from keras_dpt.datasets.augmentation import Augmentation, centered
 from keras_dpt.datasets.kinds import kind_named, target_named
 from keras_dpt.datasets.source import DataWarning, Sample, Source, all_invalid
 from keras_dpt.errors import DataError
+from keras_dpt.late_tensorflow import import_tensorflow
 
 # So many unusable samples in a row are no accident.
 _MOST_SKIPPED = 16
@@ -143,8 +144,7 @@ class Batches(keras.utils.PyDataset):
         For code that needs a `tf.data.Dataset`. Pass `steps_per_epoch=len(batches)` to `fit`. With
         a backend other than TensorFlow, TensorFlow is told not to use GPUs.
         """
-        import tensorflow as tf
-
+        tf = import_tensorflow()
         if keras.backend.backend() != "tensorflow":
             tf.config.set_visible_devices([], "GPU")
         first = self.epoch * len(self)

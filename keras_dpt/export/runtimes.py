@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from keras_dpt.export.formats import check_packages, find_format
+from keras_dpt.late_tensorflow import import_tensorflow
 
 # By default, OpenVINO computes in bfloat16 if the CPU can.
 OPENVINO_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -75,7 +76,7 @@ def _litert(path, threads):
 
 
 def _saved_model(path, threads):
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     network = tf.saved_model.load(path)
     return lambda images: network.serve(images).numpy()

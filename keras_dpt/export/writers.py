@@ -8,6 +8,7 @@ import keras
 
 from keras_dpt.export.onnx_files import name_axes_and_output
 from keras_dpt.export.torch_onnx import write_onnx_by_torch
+from keras_dpt.late_tensorflow import import_tensorflow
 from keras_dpt.ops.attention import all_heads_at_once
 
 
@@ -35,7 +36,7 @@ def _onnx(model, form, path, shape):
 
 
 def _litert(model, form, path, shape):
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     # Otherwise unsupported operations become TensorFlow's, which LiteRT's interpreters do not
     # run.

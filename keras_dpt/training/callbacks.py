@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_dpt.errors import TrainingError
 from keras_dpt.files import hold, release, written_whole
+from keras_dpt.late_tensorflow import import_tensorflow
 from keras_dpt.models.task import without_optimizer
 from keras_dpt.schema import explained, reason_of
 from keras_dpt.space import disk_full_explained
@@ -339,10 +340,8 @@ def recipe_callbacks(folder, monitor, mode="min", source=None, every=5, averaged
 
 def _tensorboard(folder):
     if keras.config.backend() != "tensorflow":
-        import tensorflow as tf
-
         # It is only to write a log here: the accelerator's memory belongs to the other backend.
-        tf.config.set_visible_devices([], "GPU")
+        import_tensorflow().config.set_visible_devices([], "GPU")
     return keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)
 
 
