@@ -231,6 +231,18 @@ def test_errors_are_one_message(arguments, words, preset, photos, tmp_path, caps
     assert not (tmp_path / "preset").exists()
 
 
+@pytest.mark.parametrize("photo", [".", "..", "/", "{tmp}", "{tmp}/none.jpg"])
+@pytest.mark.parametrize("preset", [[], ["--depth", "{tmp}/none.npy"]])
+def test_points_of_no_file_are_one_message(photo, preset, tmp_path, capsys, monkeypatch):
+    """A folder has no stem that the result could be called by."""
+    monkeypatch.chdir(tmp_path)
+    photo, *preset = (a.format(tmp=tmp_path) for a in (photo, *preset))
+    assert cli.main(["points", photo, *preset]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"keras-dpt: {photo}") and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_debug_shows_the_exception(tmp_path):
     with pytest.raises(Exception, match="missing.pt"):
         cli.main(["convert", str(tmp_path / "missing.pt"), str(tmp_path / "out"), "--debug"])

@@ -13,10 +13,12 @@ from PIL import Image
 
 from keras_dpt import DPTBackbone, DPTDepth, DPTDepthPreprocessor, cli, datasets, presets
 from keras_dpt.cli import photos
-from keras_dpt.errors import TrainingError
+from keras_dpt.errors import KerasDPTError, TrainingError
 from keras_dpt.images.resizing import resize
-from keras_dpt.models.task import DPTTask
+from keras_dpt.models.task import TASKS, DPTTask
 from keras_dpt.models.tasks import load_task, task_named
+
+MINI = presets.read_preset("dpt_mini_nyuv2")
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,30 @@ def test_data_and_training(saved):
     assert set(np.unique(normals[..., 0])) == {-1, 0}  # the wall is at the left now
 
 
+@pytest.mark.parametrize("unknown", [np.nan, -np.inf])
+@pytest.mark.parametrize("as_data", [lambda *batch: batch, lambda *batch: (Given(batch),)])
+def test_unknown_targets_as_arrays_are_named_or_masked(as_data, unknown, saved):
+    model, x = saved[0], np.stack(tiny.photos(2, 64, 64))
+    normals = np.ones((2, 64, 64, 3), "float32")
+    normals[:, :9] = unknown
+    with pytest.raises(TrainingError, match="unknown where .* the loss 'cosine_loss' does not"):
+        model.evaluate(*as_data(x, normals), verbose=0)
+    masked = model.evaluate(*as_data(x, np.ma.masked_invalid(normals)), verbose=0)
+    assert np.isfinite(masked)
+
+
+class Given(keras.utils.PyDataset):
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.batch
+
+
 def test_saved_and_loaded(saved):
     model, _, folder = saved
     photo = folder / "photo.png"
@@ -103,7 +129,7 @@ def test_saved_and_loaded(saved):
     for again in load_task(str(folder / "preset")), keras.models.load_model(folder / "model.keras"):
         assert type(again) is DPTNormals
         np.testing.assert_array_equal(again.predict_image(photo).values, expected.values)
-    fresh = DPTNormals.from_architecture(presets.read_preset("dpt_mini_nyuv2"))
+    fresh = DPTNormals.from_architecture(MINI)
     assert fresh.backbone.fusion_channels == 48
 
 
@@ -135,3 +161,64 @@ def test_a_plain_array_as_prediction_of_a_file(saved):
     model, _, folder = saved
     values = Plain(model.backbone, model.preprocessor).predict_image(folder / "photo.png")
     assert values.shape == (48, 64, 3)
+
+
+class Unfinished(DPTTask, keras_hub.models.Task):
+    """A task without anything that it must define, but for its loss."""
+
+    def __init__(self, backbone, preprocessor=None, **kwargs):
+        self.backbone, self.preprocessor = backbone, preprocessor
+        super().__init__(inputs=backbone.input, outputs=backbone.output["P1"], **kwargs)
+
+    def default_loss(self):
+        return CosineLoss()
+
+
+class NoLoss(Unfinished):
+    default_loss = DPTTask.default_loss
+
+
+@pytest.fixture(scope="module")
+def unfinished():
+    return Unfinished(tiny.backbone(), tiny.preprocessor())
+
+
+def named():
+    """A class with a name and a backbone, but no preprocessor; other tests do not meet it."""
+
+    class NoPreprocessor(Unfinished):
+        task_name = "unfinished"
+        backbone_cls = DPTBackbone
+
+    del TASKS["unfinished"]
+    return NoPreprocessor
+
+
+@pytest.mark.parametrize(
+    ("member", "use"),
+    [
+        ("task_name", lambda model: Unfinished.from_preset("dpt_mini_nyuv2")),
+        ("task_name", lambda model: Unfinished.from_preset("dpt_mini_nyuv2", load_weights=False)),
+        ("task_name", lambda model: Unfinished.from_architecture(MINI)),
+        ("task_name", lambda model: model.describe_output()),
+        ("kinds", lambda model: named().output_of({})),
+        ("preprocessor_cls", lambda model: named().from_preset("dpt_mini_nyuv2")),
+        ("preprocessor_cls", lambda model: named().from_architecture(MINI)),
+        ("default_loss", lambda model: NoLoss(model.backbone)),
+        ("default_loss", lambda model: model_without_loss(model).compile()),
+        ("postprocess", lambda model: model.predict_image(tiny.photos(1)[0])),
+        ("postprocess", lambda model: next(model.predict_stream(tiny.photos(1)))),
+        ("learns", lambda model: model.fit(batches(), verbose=0)),
+    ],
+)
+def test_a_missing_member_is_named_with_the_guide(member, use, unfinished):
+    guide = r".* in docs/guides/extending\.md\.$"
+    with pytest.raises(KerasDPTError, match=rf"^\w+ must define `{member}`, {guide}"):
+        use(unfinished)
+
+
+def model_without_loss(model):
+    """As the message advises: it is compiled with a loss of its own."""
+    model = NoLoss(model.backbone, compile=False)
+    model.compile(loss="mse")
+    return model

@@ -11,7 +11,14 @@ import numpy as np
 
 from keras_dpt.datasets.augmentation import Augmentation, centered
 from keras_dpt.datasets.kinds import kind_named, target_named
-from keras_dpt.datasets.source import DataWarning, Sample, Source, all_invalid
+from keras_dpt.datasets.source import (
+    DataWarning,
+    Sample,
+    Source,
+    all_invalid,
+    label_of,
+    named_errors,
+)
 from keras_dpt.errors import DataError
 from keras_dpt.late_tensorflow import import_tensorflow
 
@@ -178,12 +185,17 @@ class Batches(keras.utils.PyDataset):
         """Image, target and valid of the `slot`-th sample of an epoch."""
         since_start = epoch * len(self) * self.batch_size + slot
         source, index = self._drawn(since_start) if self.shuffle else self._in_order(slot)
-        sample = self._usable(source, index)
+        sample, index = self._usable(source, index)
+        rng = np.random.default_rng((self.seed, _CHANGE, since_start))
+        with named_errors(label_of(source, index)):  # kinds and augmentations may be a user's
+            return self._cut(source, sample, rng)
+
+    def _cut(self, source: Source, sample: Sample, rng: np.random.Generator):
+        """Image, target and valid of a sample at the size of the batches."""
         sample = sample._replace(target=sample.target.astype(self.kind.dtype, copy=False))
         # What is resized and cut is the source's; all of a batch have one value for the unknown.
         options = source.sparse, self.kind.unknown_of(self.sources[0]), kind_named(source.kind)
         if self.augmentation:
-            rng = np.random.default_rng((self.seed, _CHANGE, since_start))
             cut = self.augmentation(sample, self.size, rng, *options)
         else:
             cut = centered(sample, self.size, *options)
@@ -206,18 +218,22 @@ class Batches(keras.utils.PyDataset):
             slot -= len(source)
         raise IndexError(slot)
 
-    def _usable(self, source: Source, index: int) -> Sample:
-        """The source's sample at `index`, or the next one that can be used."""
+    def _usable(self, source: Source, index: int) -> tuple[Sample, int]:
+        """The source's sample at `index`, or the next one that can be used, and where it is."""
         for _ in range(_MOST_SKIPPED):
             try:
-                return self._with_valid_pixels(source, index)
+                return self._with_valid_pixels(source, index), index
             except DataError as error:
-                message = str(error)
+                wrong = error
             if self.on_error == "raise":
-                raise DataError(f'{message} (on_error="skip" goes on without such samples.)')
-            self._skip(f"{source.name}/{source.ids[index]}", message)
+                raise DataError(
+                    f'{wrong} (on_error="skip" goes on without such samples.)'
+                ) from wrong.__cause__
+            self._skip(f"{source.name}/{source.ids[index]}", str(wrong))
             index = (index + 1) % len(source)
-        raise DataError(f"{_MOST_SKIPPED} samples in a row cannot be used. The last one: {message}")
+        raise DataError(
+            f"{_MOST_SKIPPED} samples in a row cannot be used. The last one: {wrong}"
+        ) from wrong.__cause__
 
     def _with_valid_pixels(self, source: Source, index: int) -> Sample:
         sample = source[index]

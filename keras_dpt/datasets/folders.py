@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_dpt.datasets.kinds import kind_named
-from keras_dpt.datasets.source import Source
+from keras_dpt.datasets.source import Source, named_errors
 from keras_dpt.errors import DataError, ImageError
 from keras_dpt.images.reading import find_images, read_image
 
@@ -153,7 +153,9 @@ def lines_of(path: Path) -> list[str]:
 
 def _read_pair(pairs, read_target, index: int) -> tuple[np.ndarray, np.ndarray]:
     image, target = pairs[index]
-    return read_image(image), read_target(target)
+    image = read_image(image)
+    with named_errors(str(target)):  # by the reader of a kind of one's own
+        return image, read_target(target)
 
 
 def _report_unpaired(files, others, folder: Path, one: str, other: str) -> None:

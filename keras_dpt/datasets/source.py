@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from keras_dpt.errors import DataError, DataWarning, KerasDPTError
 from keras_dpt.images.pixels import pixel_values
 from keras_dpt.maps.label_map import check_class_names, check_ignore_index
 from keras_dpt.models.targets import LabelsSeen
+from keras_dpt.schema import reason_of
 
 
 class Sample(NamedTuple):
@@ -51,8 +53,9 @@ class Source:
 
     Raises:
         DataError: no samples, an unknown kind, or class names that are missing or do not fit it.
-            From `source[i]`: a file that cannot be read, sizes that differ, or ids that are not
-            classes; the message names source, sample and file. `IndexError` beyond the end.
+            From `source[i]`: a file that cannot be read, sizes that differ, ids that are not
+            classes, or any error of `read`, which is then the cause; the message names source,
+            sample and file. `IndexError` beyond the end.
     Warns: DataWarning: depths in metres that look like millimetres or another unit, once per
         source.
     """
@@ -93,16 +96,14 @@ class Source:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        label = f"{self.name}, sample {self.ids[index]}"  # IndexError beyond the end
-        try:
+        label = label_of(self, index)  # IndexError beyond the end
+        with named_errors(label):
             pair = self._read(index % len(self.ids))
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise DataError(
                     f"`read` must return (image, target). Received: {type(pair).__name__}."
                 )
             return self._checked(*pair, label)
-        except KerasDPTError as error:
-            raise DataError(f"{label}: {error}") from error
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
@@ -168,10 +169,29 @@ def check(source: Source) -> dict[str, str]:
 
 def all_invalid(source: Source, index: int) -> str:
     """The message for a sample of which nothing can be learnt."""
-    return (
-        f"{source.name}, sample {source.ids[index]}: no pixel of the target is valid. Leave the "
-        "sample out."
-    )
+    return f"{label_of(source, index)}: no pixel of the target is valid. Leave the sample out."
+
+
+def label_of(source: Source, index: int) -> str:
+    """What messages call a sample."""
+    return f"{source.name}, sample {source.ids[index]}"
+
+
+@contextmanager
+def named_errors(name: str) -> Iterator[None]:
+    """Whatever goes wrong within, in code of a user's too, as a DataError with `name` in it.
+
+    The error itself is the cause.
+    """
+    try:
+        yield
+    except (MemoryError, Warning):
+        raise
+    except Exception as error:  # a user's function raises anything
+        is_ours = isinstance(error, KerasDPTError)
+        if is_ours and name in str(error):
+            raise
+        raise DataError(f"{name}: {error if is_ours else reason_of(error)}") from error
 
 
 def _of_equal_size(

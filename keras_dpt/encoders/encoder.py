@@ -7,7 +7,7 @@ from keras import ops
 from keras_dpt.encoders.checks import Tap, check_strides
 from keras_dpt.errors import WeightsError
 from keras_dpt.hub import keras_hub
-from keras_dpt.ops.sides import check_sides, check_size, untouched
+from keras_dpt.ops.sides import check_sides, check_size, one_size_only, untouched
 
 
 class Encoder(keras_hub.models.Backbone):
@@ -127,8 +127,8 @@ def fixed_shape(encoder, image_shape):
     for side, fixed in zip(image_shape, encoder.fixed_size, strict=False):
         if side not in (None, fixed):
             raise ValueError(
-                f"{type(encoder).__name__} takes images of {encoder.fixed_size} (height, width) "
-                f"only. Received: image_shape={tuple(image_shape)}."
+                f"{one_size_only(type(encoder).__name__, encoder.fixed_size)} Received: "
+                f"image_shape={tuple(image_shape)}."
             )
     return (*encoder.fixed_size, 3)
 

@@ -8,6 +8,7 @@ from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_ta
 from keras_dpt.encoders.shapes import number_of, vote
 from keras_dpt.layers.swin import PatchMerging, Swin2Block, SwinBlock
 from keras_dpt.layers.transformer import PatchEmbedding
+from keras_dpt.ops.sides import one_size_only
 
 PATCH = 4
 MLP_RATIO = 4
@@ -142,8 +143,8 @@ def _checked_shape(image_size, window_size, image_shape):
             )
     if any(side not in (None, image_size) for side in image_shape[:2]):
         raise ValueError(
-            f"This encoder takes images of {image_size} x {image_size} only, because the sizes of "
-            f"its windows depend on it. Received: image_shape={tuple(image_shape)}."
+            f"{one_size_only('This encoder', (image_size, image_size))} Received: "
+            f"image_shape={tuple(image_shape)}."
         )
     return (image_size, image_size, 3)
 

@@ -23,6 +23,7 @@ from keras_dpt.evaluation.protocols import METRICS, get_protocol
 from keras_dpt.evaluation.provenance import versions
 from keras_dpt.files import written_whole
 from keras_dpt.models.tasks import task_named
+from keras_dpt.ops.sides import one_size_only
 from keras_dpt.ops.training import check_training
 
 RESOLUTIONS = (1.0, 1.25, 1.5, 1.75, 2.0)
@@ -84,8 +85,7 @@ def resolution_study(
         )
     if None not in (fixed := model.backbone.input.shape[1:3]):
         raise EvaluationError(
-            f"This network takes images of {fixed[0]} x {fixed[1]} (height x width) only, so "
-            "it has no other resolution to compare with."
+            f"{one_size_only('This network', fixed)} There is no other resolution to compare with."
         )
     rows, first, multiple = [], None, model.backbone.size_multiple
     try:
@@ -278,8 +278,8 @@ def cost_study(names, image_size=(384, 384), repeats=10, dtype=None) -> Study:
         size = [max(multiple, multiple * round(side / multiple)) for side in image_size]
         if fixed is not None and tuple(size) != tuple(fixed):
             raise EvaluationError(
-                f"{name} takes images of {fixed[0]} x {fixed[1]} (height x width) only. Received: "
-                f"image_size={tuple(image_size)}. Compare it at its own size, or omit it."
+                f"{one_size_only(name, fixed)} Received: image_size={tuple(image_size)}. Compare "
+                "it at its own size, or omit it."
             )
         image = np.random.default_rng(0).uniform(-1, 1, (1, *size, 3)).astype("float32")
         times = []

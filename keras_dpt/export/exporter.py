@@ -97,8 +97,7 @@ def _size_of(model, image_size):
         return image_size
     if image_size is not None and tuple(image_size) != fixed:
         raise ExportError(
-            f"This network takes images of {fixed[0]} x {fixed[1]} (height x width) only. "
-            f"Received: image_size={image_size!r}."
+            f"{one_size_only('This network', fixed)} Received: image_size={image_size!r}."
         )
     return fixed
 

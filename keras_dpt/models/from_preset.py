@@ -10,6 +10,7 @@ from keras_dpt import presets
 from keras_dpt.errors import WeightsError
 from keras_dpt.models.arguments import check_arguments_of_preset
 from keras_dpt.models.finite import check_finite
+from keras_dpt.models.members import check_members
 from keras_dpt.models.rebuilding import rebuilt
 from keras_dpt.models.saving import Saving
 from keras_dpt.models.sizes import set_sizes
@@ -122,7 +123,8 @@ class TaskFromPreset(FromPreset):
             model = _of_keras_file(preset, cls, load_weights, kwargs)
             set_sizes(model, image_size, None)
             return model
-        ours = next(c for c in cls.__mro__ if vars(c).get("task_name"))
+        ours = next((c for c in cls.__mro__ if vars(c).get("task_name")), cls)
+        check_members(ours, "task_name", "backbone_cls", "preprocessor_cls")
         kwargs, own = _divided(kwargs, ours is cls)
         with keras.saving.custom_object_scope(_unregistered(cls, ours)):
             model = ours._loaded(preset, load_weights, **kwargs)

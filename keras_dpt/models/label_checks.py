@@ -33,7 +33,8 @@ def check_labels(labels, num_classes, ignore_index):
             "Labels must be (batch, height, width), one class id per pixel, or one-hot (batch, "
             f"height, width, {num_classes}). Received: {labels.shape}."
         )
-    wrong = ((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)
+    is_class = (labels >= 0) & (labels < num_classes)  # which NaN isn't
+    wrong = ~is_class & (labels != ignore_index)
     if wrong.any():
         raise LabelError(
             f"Labels must be classes from 0 to {num_classes - 1}, or {ignore_index} where "

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_dpt.errors import ImageError
 from keras_dpt.models.image_converter import DPTImageConverter
+from keras_dpt.models.members import lacking
 from keras_dpt.models.photos import Photos, ahead, read_in_groups
 from keras_dpt.models.sizes import check_size_of_network
 from keras_dpt.ops.alone import is_shared, outputs_alone
@@ -23,6 +24,10 @@ _locks_are_made = threading.Lock()
 
 class PredictImages:
     """Mixin of a task: takes photos, returns the results of its `postprocess(output, size)`."""
+
+    def postprocess(self, output, size):
+        """The result for one image of `size` from the network's output, which a task defines."""
+        raise lacking(type(self), "postprocess")
 
     def predict_image(self, image, **options):
         """Predict for one photo.
@@ -54,6 +59,8 @@ class PredictImages:
         Raises:
             keras_dpt.ImageError: an image cannot be read; nothing is predicted then.
         """
+        if type(self).postprocess is PredictImages.postprocess:
+            raise lacking(type(self), "postprocess")  # before the network runs
         check_images(images, batch_size)
         converter = self.converter_of_photos()
         photos = Photos(images)

@@ -8,6 +8,7 @@ from keras_dpt.errors import ImageError, TrainingError
 from keras_dpt.images.masked import filled, refuse_masked, weights_of_known
 from keras_dpt.models.data import as_array, in_graph, is_graph_tensor, only_value
 from keras_dpt.models.image_converter import check_shape
+from keras_dpt.models.unknown import check_unknown
 
 # How dictionaries name what a batch is made of, as Keras and keras-hub do.
 _IMAGES, _TARGETS = ("images", "image"), ("labels", "depths", "depth", "outputs")
@@ -33,7 +34,7 @@ class Samples:
         elif self.preprocessor is None and hasattr(x, "shape"):
             _check_ready(x)
         if hasattr(y, "shape"):
-            y = self.checked_targets(y)
+            y = check_unknown(self, self.checked_targets(y), sample_weight)
         samples = super().preprocess_samples(x, y, _per_image(sample_weight))
         if hasattr(y, "shape"):
             self.check_sizes(samples[0], y)

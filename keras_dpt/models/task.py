@@ -28,11 +28,13 @@ from keras_dpt.models.fit import (
 )
 from keras_dpt.models.from_preset import TaskFromPreset
 from keras_dpt.models.image_converter import DPTImageConverter
+from keras_dpt.models.members import check_members, lacking
 from keras_dpt.models.openvino import OnOpenVINO
 from keras_dpt.models.predict import PredictImages, one_at_a_time
 from keras_dpt.models.samples import Samples
 from keras_dpt.ops.labels import of_known_rank
 from keras_dpt.ops.memory_order import order_as_weights
+from keras_dpt.ops.sides import one_size_only
 from keras_dpt.ops.training import check_training
 from keras_dpt.optimizers import check_trained, introduce
 
@@ -118,7 +120,11 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
 
     def default_loss(self):
         """The loss that `compile` takes by default."""
-        raise NotImplementedError
+        raise lacking(
+            type(self),
+            "default_loss",
+            ' Without one, pass "compile=False" to the constructor, then `loss=` to `compile`.',
+        )
 
     def default_metrics(self):
         """The metrics that `compile` takes by default: a list."""
@@ -145,11 +151,13 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
 
         Keys: `task`, `kind`, `unit`, `meaning`, `to_photo_size`; a task may add others.
         """
+        check_members(type(self), "task_name", "kinds")
         return {"task": self.task_name, "kind": self.kinds[0], "unit": None}
 
     @classmethod
     def output_of(cls, task_config):
         """`output` of a preset (see `keras_dpt.presets`) with these constructor arguments."""
+        check_members(cls, "kinds")
         return {"kind": cls.kinds[0], "unit": None}
 
     @classmethod
@@ -168,6 +176,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
 
         Of a preset of another task, only backbone and image geometry are taken.
         """
+        check_members(cls, "task_name", "preprocessor_cls")
         parts = {
             "backbone": DPTBackbone.from_architecture(preset, dtype, image_shape=image_shape),
             "preprocessor": cls.preprocessor_cls(DPTImageConverter(**preset["image"])),
@@ -302,6 +311,8 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
 
     def _check_batches(self, batches):
         """Raise a DataError for `Batches` of what the model does not learn, or cannot take."""
+        if self.learns is None:
+            raise lacking(type(self), "learns")
         if batches.target != self.learns:
             raise DataError(
                 f'This model is trained on Batches(..., target="{self.learns}"). Received: '
@@ -310,8 +321,7 @@ class DPTTask(Samples, PredictImages, TaskFromPreset, OnOpenVINO):
         fixed = self.backbone.image_encoder.fixed_size
         if fixed is not None and tuple(batches.size) != tuple(fixed):
             raise DataError(
-                f"Batches must be of {fixed[0]} x {fixed[1]} (height x width) for this network. "
-                f"Received: {batches.size}."
+                f"{one_size_only('This network', fixed)} Received: Batches of {batches.size}."
             )
         multiple = self.backbone.image_encoder.required_multiple
         if any(side % multiple for side in batches.size):

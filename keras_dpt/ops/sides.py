@@ -40,10 +40,17 @@ def check_size(shape, fixed):
     if fixed is None or not all(isinstance(side, int) for side in sides) or sides == tuple(fixed):
         return
     raise untouched(
-        f"This encoder takes images of {fixed[0]} x {fixed[1]} (height x width) only. Received: "
-        f"{sides[0]} x {sides[1]}. Set `image_size={tuple(fixed)}` and `keep_aspect_ratio=False` "
-        "in the image converter."
+        f"{one_size_only('This encoder', fixed)} Received: {sides[0]} x {sides[1]}. Set "
+        f"`image_size={tuple(fixed)}` and `keep_aspect_ratio=False` in the image converter."
     )
+
+
+def one_size_only(name, size):
+    """The sentence that begins every message about a network of one size, `(height, width)`.
+
+    Args: name: of the network, or "This encoder".
+    """
+    return f"{name} takes images of {size[0]} x {size[1]} (height x width) only."
 
 
 def untouched(message):

@@ -1,10 +1,19 @@
+import re
 import threading
 
 import numpy as np
 import pytest
-from files import photo
+from files import photo, save
 
-from keras_dpt.datasets import DataWarning, Source, TargetKind, check
+from keras_dpt.datasets import (
+    Augmentation,
+    Batches,
+    DataWarning,
+    Source,
+    TargetKind,
+    check,
+    folder,
+)
 from keras_dpt.datasets.kinds import KINDS
 from keras_dpt.errors import DataError, KerasDPTError
 
@@ -77,6 +86,82 @@ def test_errors_of_reading_are_named():
 
     with pytest.raises(DataError, match="set, sample b: bad file"):
         Source("set", ["a", "b"], read, "metric_depth")[1]
+
+
+def broken(index):
+    return {}["depth"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda source: source[1],
+        lambda source: list(source),
+        lambda source: source.subset([1])[0],
+        lambda source: source.changed(lambda image, target: (image, target))[1],
+        lambda source: Batches(source, (8, 8), 1, augment=False)[1],
+        lambda source: list(Batches(source, (8, 8), 1, augment=False).to_tf_dataset()),
+    ],
+)
+def test_errors_of_a_users_reader_are_named(use):
+    """With source and sample, and the error itself as the cause."""
+
+    def read(index):
+        return broken(index) if index else (photo(), np.ones((12, 16)))
+
+    with pytest.raises(Exception, match=r"set, sample b: 'depth' \(KeyError\)") as caught:
+        use(Source("set", ["a", "b"], read, "metric_depth"))
+    if isinstance(caught.value, DataError):  # not inside `tf.data`
+        assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_errors_of_a_users_reader_can_be_listed_and_skipped():
+    def read(index):
+        return broken(index) if index else (photo(), np.ones((12, 16)))
+
+    pairs = Source("set", ["a", "b"], read, "metric_depth")
+    assert check(pairs) == {"b": "set, sample b: 'depth' (KeyError)"}
+    batches = Batches(pairs, (8, 8), 1, augment=False, on_error="skip")
+    with pytest.warns(DataWarning, match="Skipped: set, sample b: 'depth'"):
+        assert batches[1][0].shape == (1, 8, 8, 3)
+    always = Source("set", ["a", "b"], broken, "metric_depth")
+    batches = Batches(always, (8, 8), 1, on_error="skip")
+    with (
+        pytest.warns(DataWarning),
+        pytest.raises(DataError, match="in a row cannot be used. .*KeyError") as caught,
+    ):
+        batches[0]
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_errors_of_a_users_kind_are_named(tmp_path):
+    """Of its reader with the file, of what it does with a sample with the sample's name."""
+
+    class Odd(TargetKind):
+        kind = "odd"
+
+        def reader(self, unit=None):
+            return lambda path: np.array(float(path.read_text()))
+
+        def mirrored(self, values):
+            raise ZeroDivisionError("no mirror")
+
+    try:
+        (tmp_path / "targets").mkdir()
+        save(tmp_path / "photos" / "a.jpg", photo())
+        file = tmp_path / "targets" / "a.npy"
+        file.write_text("one")
+        pairs = folder(tmp_path / "photos", tmp_path / "targets", "odd", name="set")
+        with pytest.raises(DataError, match=f"set, sample a: {re.escape(str(file))}: could not"):
+            pairs[0]
+        flipped = Batches(
+            source(np.ones((12, 16)), kind="odd"), (8, 8), 1, "odd", Augmentation(flip=1.0)
+        )
+        with pytest.raises(DataError, match="set, sample a: no mirror") as caught:
+            flipped[0]
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    finally:
+        del KINDS["odd"]
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_a_fixed_size_is_said_in_one_sentence():
     with pytest.raises(ValueError) as caught:
         model.backbone.image_encoder(tiny.images(1, 64, 96))
     assert "64" in str(caught.value) and "\n\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="takes images of .64, 64. .*Received: image_shape"):
+    with pytest.raises(ValueError, match="takes images of 64 x 64 .*Received: image_shape"):
         keras_dpt.DPTBackbone(BACKBONES["ViT"][0](), image_shape=(32, 32, 3))
 
 

@@ -8,7 +8,7 @@ import tiny
 from PIL import Image
 
 import keras_dpt
-from keras_dpt import presets
+from keras_dpt import cli, presets
 from keras_dpt.datasets import Source
 from keras_dpt.errors import EvaluationError
 from keras_dpt.evaluation import studies
@@ -127,6 +127,33 @@ def test_cost():
     (row,) = study.rows
     assert row["parameters"] == presets.read_preset("dpt_mini_nyuv2")["parameters"]
     assert 0 < row["fastest_ms"] <= row["median_ms"]
+
+
+@pytest.mark.parametrize("place", ["Python", "command"])
+def test_the_cost_of_a_network_at_a_size_that_it_does_not_take(
+    place, tmp_path, capsys, monkeypatch
+):
+    preset = tiny_preset("Swin2Encoder")
+    encoder = tiny.encoder("Swin2Encoder")
+    backbone = {"reassemble_channels": [tap.channels for tap in encoder.taps]}
+    preset["architecture"]["backbone_config"] |= backbone
+    preset["architecture"]["encoder_config"] = tiny.ENCODER_CONFIGS["Swin2Encoder"]
+    monkeypatch.setattr(presets, "read_preset", lambda name: preset)
+    message = (
+        "dpt_swin2_tiny_256 takes images of 64 x 64 (height x width) only. Received: "
+        "image_size=(96, 64). Compare it at its own size, or leave it out."
+    )
+    if place == "Python":
+        with pytest.raises(EvaluationError) as caught:
+            studies.cost_study(["dpt_swin2_tiny_256"], image_size=(96, 64))
+        assert str(caught.value) == message
+        (row,) = studies.cost_study(["dpt_swin2_tiny_256"], (64, 64), repeats=1).rows
+        assert row["fastest_ms"] > 0
+        return
+    command = ["study", "cost", "--preset", "dpt_swin2_tiny_256", "--image-size", "96", "64"]
+    assert cli.main([*command, "-o", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"keras-dpt: {message}\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_refusals():

@@ -434,6 +434,47 @@ def test_masked_targets_and_weights_are_unknown(kind, depth, segmentation, pairs
         depth.fit(*as_data(np.ma.masked_equal(x, x[0, 0, 0, 0]), y), verbose=0)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", ["arrays", "masked", "PyDataset", "tf.data", "DataLoader"])
+def test_targets_that_would_make_the_loss_nan_are_named(
+    kind, value, depth, segmentation, pairs, labels
+):
+    """Keras's losses do not pass over NaN and infinity, as this package's do."""
+    as_data = {
+        "PyDataset": lambda *batch: (Batches(batch),),
+        "tf.data": lambda *batch: (tf.data.Dataset.from_tensors(batch),),
+        "DataLoader": lambda *batch: (loader_of(*batch),),
+    }.get(kind, lambda *batch: batch)
+    x, y = pairs[0], pairs[1].copy()
+    y[2, 3] = value
+    ids = labels.astype("float32")
+    ids[2, 3] = value
+    if kind == "masked":
+        y = np.ma.masked_invalid(y)
+        assert np.isfinite(depth.evaluate(x, y, verbose=0))
+        return
+    counted = r"32 of \d+ values\), which the loss 'mae' .* a `sample_weight` of 0"
+    for method in (depth.fit, depth.evaluate):
+        with pytest.raises(Exception, match=counted) as caught:
+            method(*as_data(x, y), verbose=0)
+        assert kind == "tf.data" or type(caught.value) is TrainingError
+        with pytest.raises(Exception, match=f"Labels must be classes .* Received: {value}"):
+            getattr(segmentation, method.__name__)(*as_data(x, ids), verbose=0)
+
+
+def test_a_loss_of_ones_own_may_pass_over_nan(pairs):
+    def known(y, prediction):
+        is_known = ops.isfinite(y)
+        return ops.mean(ops.where(is_known, ops.abs(ops.where(is_known, y, 0.0) - prediction), 0.0))
+
+    x, y = pairs[0], pairs[1].copy()
+    y[2, 3] = np.nan
+    model = tiny.depth(preprocessor=tiny.preprocessor((SIDE, SIDE)))
+    for loss in (known, "auto"):
+        model.compile(loss=loss, metrics=None)
+        assert np.isfinite(model.evaluate(x, y, verbose=0))
+
+
 def test_batches_of_a_size_that_the_network_does_not_take(depth):
     photo = tiny.photos(1)[0]
     source = datasets.Source("made", ["a"], lambda i: (photo, photo[..., 0]), "metric_depth")

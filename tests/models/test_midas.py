@@ -167,9 +167,9 @@ def test_other_sizes_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match=r"expected shape=\(None, 64, 64, 3\), found .*64, 96"):
         model(tiny.images(1, 64, 96))
     batches = SimpleNamespace(target=model.learns, size=(64, 96))
-    with pytest.raises(DataError, match=r"Batches must be of 64 x 64 .*\(64, 96\)"):
+    with pytest.raises(DataError, match=r"images of 64 x 64 .*Batches of \(64, 96\)"):
         model._check_batches(batches)
-    with pytest.raises(EvaluationError, match="64 x 64 .* only, so it has no other resolution"):
+    with pytest.raises(EvaluationError, match="64 x 64 .* only. There is no other resolution"):
         studies.resolution_study(model, None, "nyuv2_val")
     for size in ((64, 96), (32, 32)):
         with pytest.raises(ExportError, match=r"64 x 64 .* only. Received: image_size=\("):
