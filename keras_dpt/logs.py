@@ -34,16 +34,17 @@ def quiet_frameworks() -> None:
 
 @contextmanager
 def quiet_import():
-    """Drop the logs of frameworks that are imported within; `TF_CPP_MIN_LOG_LEVEL` shows them.
+    """Drop the logs of frameworks that are imported within, unless `TF_CPP_MIN_LOG_LEVEL` is 0.
 
     For the library, which leaves a program's standard error alone otherwise. Everything else that
     is written to it meanwhile appears when the import is done.
     """
+    level = os.environ.get("TF_CPP_MIN_LOG_LEVEL")  # 1 means nothing: JAX sets it
     try:
-        terminal = os.dup(2)
+        terminal = None if level == "0" else os.dup(2)
     except OSError:  # a program without standard error
         terminal = None
-    if terminal is None or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if terminal is None:
         yield
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # read once, for what is logged later
@@ -55,6 +56,7 @@ def quiet_import():
             os.dup2(terminal, 2)
             os.close(terminal)
             del os.environ["TF_CPP_MIN_LOG_LEVEL"]
+            os.environ |= {} if level is None else {"TF_CPP_MIN_LOG_LEVEL": level}
             held.seek(0)
             _write(2, b"".join(line for line in held if not _LOG_LINE.match(line)))
 

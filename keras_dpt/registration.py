@@ -36,7 +36,9 @@ MODULES = (
     "layers.resnet",
     "layers.resnet_v2",
     "layers.swin",
+    "layers.tokens",
     "layers.transformer",
+    "layers.window_attention",
     "losses.depth",
     "losses.segmentation",
     "metrics.depth",
@@ -48,6 +50,7 @@ MODULES = (
     "models.preprocessor",
     "models.segmentation",
     "optimizers",
+    "rate_groups",
 )
 _PACKAGE = __name__.partition(".")[0]
 _WATCHED = (_PACKAGE, "keras", "keras_hub", "tensorflow")

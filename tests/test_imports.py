@@ -31,7 +31,7 @@ ROWS = [
     ("maps",),
     ("layers",),
     ("encoders",),
-    ("losses", "metrics", "optimizers"),
+    ("losses", "metrics", "optimizers", "rate_groups"),
     ("models",),
     ("weights",),
     ("conversion",),

@@ -4,11 +4,12 @@ import math
 
 import keras
 
+from keras_dpt.encoders.blocks import taps_of_blocks
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
 from keras_dpt.encoders.shapes import amount, transformer_config, vote
 from keras_dpt.encoders.vit import check_out_indices
 from keras_dpt.layers.beit import CLASS_ROWS, BEiTBlock, ClassToken
-from keras_dpt.layers.transformer import PatchEmbedding, TokensToMap
+from keras_dpt.layers.transformer import PatchEmbedding
 
 TABLES = {r"block_\d+/attention/bias_table": 0}
 
@@ -72,8 +73,8 @@ class BEiTEncoder(Encoder):
         image = keras.Input(image_shape, name="images")
         patches = PatchEmbedding(hidden_dim, patch_size, dtype=dtype, name="patch_embedding")(image)
         x = ClassToken(dtype=dtype, name="class_token")(patches)
-        maps, prefixes = [], []
-        for i in range(out_indices[-1] + 1):
+
+        def run(i, x):
             block = BEiTBlock(
                 hidden_dim,
                 num_heads,
@@ -83,11 +84,9 @@ class BEiTEncoder(Encoder):
                 dtype=dtype,
                 name=f"block_{i}",
             )
-            x = block(x, patches)
-            if i in out_indices:
-                tap, prefix = TokensToMap(dtype=dtype, name=f"tap_{i}")(x, patches)
-                maps.append(tap)
-                prefixes.append(prefix)
+            return block(x, patches)
+
+        maps, prefixes = taps_of_blocks(x, patches, out_indices, run, dtype=dtype)
         super().__init__(image, named_taps(maps, prefixes), dtype=dtype, **kwargs)
         freeze_layers_too(self)
 

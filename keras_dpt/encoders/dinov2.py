@@ -2,11 +2,12 @@
 
 import keras
 
+from keras_dpt.encoders.blocks import taps_of_blocks
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
 from keras_dpt.encoders.shapes import amount, transformer_config, vote
 from keras_dpt.encoders.vit import check_out_indices
 from keras_dpt.layers.dinov2 import DINOv2Block, DINOv2PositionEmbedding
-from keras_dpt.layers.transformer import PatchEmbedding, TokensToMap
+from keras_dpt.layers.transformer import PatchEmbedding
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -97,9 +98,8 @@ class DINOv2Encoder(Encoder):
         # === Functional model ===
         image = keras.Input(image_shape, name="images")
         patches = embed(image)
-        x = position(patches)
-        maps, prefixes = [], []
-        for i in range(out_indices[-1] + 1):
+
+        def run(i, x):
             block = DINOv2Block(
                 hidden_dim,
                 num_heads,
@@ -109,12 +109,17 @@ class DINOv2Encoder(Encoder):
                 dtype=dtype,
                 name=f"block_{i}",
             )
-            x = block(x)
-            if i in out_indices:
-                tap = TokensToMap(1 + num_register_tokens, dtype=dtype, name=f"tap_{i}")
-                grid, prefix = tap(final_norm(x) if apply_final_norm else x, patches)
-                maps.append(grid)
-                prefixes.append(prefix)
+            return block(x)
+
+        maps, prefixes = taps_of_blocks(
+            position(patches),
+            patches,
+            out_indices,
+            run,
+            1 + num_register_tokens,
+            final_norm if apply_final_norm else None,
+            dtype,
+        )
         super().__init__(image, named_taps(maps, prefixes), dtype=dtype, **kwargs)
         freeze_layers_too(self)
 

@@ -2,12 +2,12 @@
 
 import keras
 
+from keras_dpt.encoders.blocks import taps_of_blocks
 from keras_dpt.encoders.encoder import Encoder, Tap, freeze_layers_too, named_taps
 from keras_dpt.encoders.shapes import amount, transformer_config
 from keras_dpt.layers.transformer import (
     PatchEmbedding,
     PositionEmbedding,
-    TokensToMap,
     TransformerBlock,
 )
 
@@ -118,21 +118,15 @@ class ViTEncoder(Encoder):
 def transformer_taps(patches, out_indices, position_grid, dtype, distilled=False, **block_config):
     """Run transformer blocks over a grid of patches and fold the tapped ones back into maps.
 
-    Returns two lists, one entry per index of `out_indices`: maps `(B, h, w, D)` and prefix tokens
-    `(B, P, D)`: the class token and, if `distilled`, the distillation token. Stops after the last
-    tapped block.
+    Returns: as `taps_of_blocks`; prefix tokens are the class token and, if `distilled`, the
+        distillation token.
     """
     embed = PositionEmbedding(position_grid, distilled, dtype=dtype, name="position_embedding")
-    x = embed(patches)
-    maps, prefixes = [], []
-    for i in range(out_indices[-1] + 1):
-        x = TransformerBlock(**block_config, dtype=dtype, name=f"block_{i}")(x)
-        if i in out_indices:
-            fold = TokensToMap(embed.num_prefix, dtype=dtype, name=f"tap_{i}")
-            tap, prefix = fold(x, patches)
-            maps.append(tap)
-            prefixes.append(prefix)
-    return maps, prefixes
+
+    def run(i, x):
+        return TransformerBlock(**block_config, dtype=dtype, name=f"block_{i}")(x)
+
+    return taps_of_blocks(embed(patches), patches, out_indices, run, embed.num_prefix, dtype=dtype)
 
 
 def transformer_blocks(encoder):

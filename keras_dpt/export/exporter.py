@@ -14,6 +14,7 @@ from keras_dpt.export.formats import PAIRS, check_packages, check_pair, check_pa
 from keras_dpt.export.runtimes import load_exported
 from keras_dpt.files import temporary_folder
 from keras_dpt.models.task import DPTTask
+from keras_dpt.ops.sides import one_size_only
 
 
 def export_model(

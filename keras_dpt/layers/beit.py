@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_dpt.layers.initializers import HostTruncatedNormal
+from keras_dpt.layers.query_value_bias import QueryValueBias
 from keras_dpt.layers.relative_position import pair_rows
 from keras_dpt.layers.transformer import Attention, LayerScale, TransformerBlock
 from keras_dpt.ops import in_place
@@ -44,11 +45,10 @@ class ClassToken(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
-class BEiTAttention(Attention):
+class BEiTAttention(QueryValueBias, Attention):
     """Self-attention with a bias for each offset between two patches, and none for keys.
 
-    The biases learned on one grid are resized bilinearly to the grid of the input. Keys have no
-    bias, because it would shift all scores of a query equally.
+    The biases learned on one grid are resized bilinearly to whatever grid comes in.
 
     Args:
         hidden_dim, num_heads: see `Attention`.
@@ -67,10 +67,7 @@ class BEiTAttention(Attention):
 
     def build(self, x_shape, like_shape=None):
         super().build(x_shape)
-        self.query_bias, self.value_bias = (
-            self.add_weight(shape=(self.hidden_dim,), initializer="zeros", name=name)
-            for name in ("query_bias", "value_bias")
-        )
+        self.build_query_value_bias()
         height, width = self.grid
         self.bias_table = self.add_weight(
             shape=((2 * height - 1) * (2 * width - 1) + CLASS_ROWS, self.num_heads),
@@ -81,13 +78,6 @@ class BEiTAttention(Attention):
 
     def call(self, x, like):
         return self.join(attend(self.project(x), self.biases(ops.shape(like)[1:3])))
-
-    def project(self, x):
-        query, value = map(ops.convert_to_tensor, (self.query_bias, self.value_bias))
-        bias = ops.concatenate([query, ops.zeros_like(query), value], axis=0)
-        bias = ops.reshape(bias, (3, self.num_heads, -1))
-        qkv = super().project(x)
-        return qkv + ops.cast(bias, qkv.dtype)
 
     def biases(self, size):
         """The bias added to the score of each pair of tokens on a grid of this size.

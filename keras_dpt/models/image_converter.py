@@ -1,7 +1,5 @@
 """Pixels to network input: the size rule of DPT and the only mean and standard deviation."""
 
-import math
-
 import keras
 import numpy as np
 from keras import ops
@@ -11,10 +9,9 @@ from keras_dpt.errors import ImageError
 from keras_dpt.hub import keras_hub
 from keras_dpt.images.pixels import pixel_values
 from keras_dpt.images.resizing import RESIZE_METHODS, resize
+from keras_dpt.images.size_rules import SIZE_RULES, padded_size, resized_size
 from keras_dpt.models.backbone import DPTBackbone
 from keras_dpt.models.sizes import checked_size
-
-SIZE_RULES = ("minimal", "lower_bound", "upper_bound")
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
@@ -138,40 +135,15 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         `scale` multiplies it before it is rounded to multiples.
         """
         if self.pad:
-            sides = (max(1, round(scale * side)) for side in (height, width))
-            return tuple(-(-side // self.multiple_of) * self.multiple_of for side in sides)
-        if self.image_size is None:
-            if scale == 1:
-                return height, width
-            scales = 1.0, 1.0
-        else:
-            scales = self.image_size[0] / height, self.image_size[1] / width
-        if self.keep_aspect_ratio:
-            scales = (self._one_of(scales),) * 2
-        bounds = self.image_size or (0, 0)
-        return tuple(
-            self._rounded(scale * s * side, scale * bound)
-            for s, side, bound in zip(scales, (height, width), bounds, strict=True)
+            return padded_size((height, width), self.multiple_of, scale)
+        return resized_size(
+            (height, width),
+            self.image_size,
+            self.keep_aspect_ratio,
+            self.multiple_of,
+            self.size_rule,
+            scale,
         )
-
-    def _one_of(self, scales):
-        """The factor for both sides, see `size_rule`."""
-        if self.size_rule == "lower_bound":
-            return max(scales)
-        if self.size_rule == "upper_bound":
-            return min(scales)
-        return min(scales, key=lambda scale: abs(1 - scale))
-
-    def _rounded(self, side, bound):
-        """A side as a multiple, at least one."""
-        # Dividing by the photo's side and multiplying again may miss a whole number by 1e-13.
-        steps, bound = side / self.multiple_of, bound / self.multiple_of
-        count = round(steps)
-        if self.size_rule == "lower_bound" and count < bound:
-            count = math.ceil(max(steps, bound) - 1e-9)
-        elif self.size_rule == "upper_bound" and count > bound > 0:
-            count = math.floor(min(steps, bound) + 1e-9)
-        return self.multiple_of * max(1, count)
 
     def convert(self, image, scale=1.0):
         """Resize and normalise one `(H, W, 3)` NumPy image; returns float32 `(h, w, 3)`."""

@@ -1,12 +1,8 @@
 """Semantic segmentation: the backbone, a head per class, and the way from a photo to labels."""
 
-import threading
-from contextlib import contextmanager
 from functools import partial
 
 import keras
-import numpy as np
-from keras import ops
 
 from keras_dpt.errors import LabelError, TrainingError
 from keras_dpt.hub import keras_hub
@@ -22,29 +18,19 @@ from keras_dpt.maps.label_map import (
 from keras_dpt.metrics.segmentation import MeanIoU, PixelAccuracy
 from keras_dpt.models.arguments import check_arguments
 from keras_dpt.models.backbone import DPTBackbone
-from keras_dpt.models.label_checks import check_labels, checked_labels, class_table
-from keras_dpt.models.labelling import label_pixels, linear_weights, resized_tiles
-from keras_dpt.models.photos import Photos
-from keras_dpt.models.predict import check_images, with_source
+from keras_dpt.models.label_checks import check_labels, checked_labels
+from keras_dpt.models.labelling import label_pixels
+from keras_dpt.models.looks import PAPER_SCALES, SeveralLooks  # noqa: F401 - of this module
 from keras_dpt.models.preprocessor import DPTSegmentationPreprocessor
 from keras_dpt.models.rebuilding import rebuilt
 from keras_dpt.models.targets import LabelsSeen
 from keras_dpt.models.task import DPTTask
-from keras_dpt.models.windows import check_side, windows
-from keras_dpt.ops.labels import class_ids, of_known_rank, per_pixel
-from keras_dpt.ops.resize import resize_like
+from keras_dpt.models.two_heads import TrainsTwoHeads
 from keras_dpt.presets import preset_names
-
-# Multi-scale inference of the paper, together with flipping.
-LARGEST_SCALE = 16  # memory grows with its square
-PAPER_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-
-# `model`: which one is taking a training step of its own in this thread.
-_training = threading.local()
 
 
 @keras.saving.register_keras_serializable(package="keras_dpt")
-class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
+class DPTSegmentation(TrainsTwoHeads, SeveralLooks, DPTTask, keras_hub.models.ImageSegmenter):
     """Semantic segmentation with a Dense Prediction Transformer.
 
     During training, a second head of the same structure predicts the classes from an earlier map,
@@ -155,38 +141,6 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             self.auxiliary_head = head("auxiliary_head", "P2", factor=1)
             self.auxiliary_head.build(backbone.output["P2"].shape)
 
-    def call(self, inputs, training=None, **kwargs):
-        if training and self.auxiliary and getattr(_training, "model", None) is self:
-            return self.both_logits(inputs, training=True)
-        logits = super().call(inputs, training=training, **kwargs)
-        if training and self.auxiliary:
-            # In another model's training the auxiliary head gets gradients of 0, which change
-            # nothing, instead of none, of which Keras would warn.
-            weights = self.auxiliary_head.trainable_variables
-            logits += ops.cast(
-                0.0 * sum(ops.sum(ops.cast(w, "float32")) for w in weights), "float32"
-            )
-        return logits
-
-    def both_logits(self, inputs, training=True):
-        """The predictions of both heads, for your own training loop.
-
-        Returns: dict of "logits", `(B, H, W, num_classes)`, and "auxiliary",
-            `(B, H / 4, W / 4, num_classes)`, as `compute_loss` takes it for `y_pred`.
-        """
-        pyramid = self.backbone(inputs, training=training)
-        return {
-            "logits": self.head(pyramid["P1"], size_like=inputs, training=training),
-            "auxiliary": self.auxiliary_head(pyramid["P2"], training=training),
-        }
-
-    def train_step(self, *args, **kwargs):
-        outer, _training.model = getattr(_training, "model", None), self
-        try:
-            return super().train_step(*args, **kwargs)
-        finally:
-            _training.model = outer
-
     def compile(
         self,
         optimizer="auto",
@@ -244,91 +198,18 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             "palette": [list(map(int, color)) for color in self.palette],
         }
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        y = of_known_rank(y)
-        if training and self._class_weights is not None:
-            ids = class_ids(y, self.ignore_index)
-            weights = ops.take(
-                ops.convert_to_tensor(self._class_weights), ops.clip(ids, 0, self.num_classes - 1)
-            )
-            if sample_weight is not None:
-                weights = weights * per_pixel(sample_weight, ids)
-            sample_weight = weights
-        if not isinstance(y_pred, dict):
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
-        auxiliary = resize_like(y_pred["auxiliary"], y)
-        auxiliary_loss = super().compute_loss(x, y, auxiliary, sample_weight, training)
-        for extra in self.losses:  # regularisation, which both have: once is enough
-            auxiliary_loss = auxiliary_loss - ops.sum(extra)
-        return loss + self.auxiliary_weight * auxiliary_loss
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        y_pred = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
-        return super().compute_metrics(x, y, y_pred, sample_weight)
-
     def targets_seen(self):
         """What looks at the labels of a training."""
         return LabelsSeen(self.class_names, self.ignore_index)
-
-    _class_weights = None  # of the training that goes on
-
-    @contextmanager
-    def weighing_classes(self, class_weight):
-        """In this context a pixel's loss is multiplied by its class's weight, in training."""
-        if class_weight is None:
-            yield
-            return
-        self._class_weights = class_table(class_weight, self.num_classes)
-        self.train_function = None  # the weights are part of what is compiled
-        try:
-            yield
-        finally:
-            self._class_weights = None
-            self.train_function = None
 
     def checked_targets(self, y):
         is_ours = isinstance(getattr(self, "loss", None), SegmentationLoss)
         check = partial(check_labels, num_classes=self.num_classes, ignore_index=self.ignore_index)
         return checked_labels(y, check, is_ours)
 
-    def predict_images(self, images, batch_size=4, scales=(1.0,), flip=False, sliding_window=None):
-        """Label photos of any sizes; those with the same input size share batches.
-
-        The paper's scores use `scales=PAPER_SCALES, flip=True`: the class probabilities of twelve
-        predictions of each photo are averaged.
-
-        Args:
-            images: list of images, each as for `predict_image`.
-            batch_size: the largest number of images in a batch.
-            scales: sizes at which to predict each photo, relative to the preprocessor's.
-            flip: whether to predict the mirrored photo, too.
-            sliding_window: cut the photo into windows of this side, in pixels of the photo, and
-                predict each like a separate photo. This keeps detail that shrinking a large photo
-                would lose, and needs memory for one window only. Windows overlap by at least a
-                third; each pixel is labelled by the window whose centre is nearest.
-
-        Returns:
-            List of `LabelMap`s of the photos' sizes, in the order of `images`.
-
-        Raises:
-            keras_dpt.ImageError: an image cannot be read. Nothing is predicted then.
-        """
-        scales = (scales,) if isinstance(scales, int | float) else tuple(scales)
-        if not scales or not all(0 < scale <= LARGEST_SCALE for scale in scales):
-            raise ValueError(
-                f"`scales` must be numbers above 0, at most {LARGEST_SCALE}. Received: {scales}."
-            )
-        check_side(sliding_window, self.backbone.size_multiple)
-        if scales == (1.0,) and not flip and sliding_window is None:
-            return super().predict_images(images, batch_size)
-        check_images(images, batch_size)
-        looks = (self._look(x, batch_size, scales, flip, sliding_window) for x in Photos(images))
-        return [with_source(look, image) for look, image in zip(looks, images, strict=True)]
-
     def postprocess(self, output, size):
         """Make a `LabelMap` of `size` `(height, width)` from one image's logits `(h, w, C)`."""
-        return self._label_map(*label_pixels(output, size))
+        return self.label_map(*label_pixels(output, size))
 
     def get_config(self):
         return super().get_config() | {
@@ -392,53 +273,8 @@ class DPTSegmentation(DPTTask, keras_hub.models.ImageSegmenter):
             arguments |= {key: preset["output"][key] for key in names if key in preset["output"]}
         return arguments
 
-    def _label_map(self, labels, confidence):
+    def label_map(self, labels, confidence):
+        """The `LabelMap` of class ids and their probabilities, both `(H, W)`."""
         return LabelMap(
             labels, self.class_names, self.palette, confidence, ignore_index=self.ignore_index
         )
-
-    def _look(self, pixels, batch_size, scales, flip, side):
-        """`LabelMap` of one photo `(H, W, 3)`, from several looks at it."""
-        labels = confidence = None
-        rows, columns = (windows(length, side) for length in pixels.shape[:2])
-        for row, row_core in rows:
-            for column, column_core in columns:
-                window = pixels[row, column]
-                scores = self._log_probabilities(window, batch_size, scales, flip)
-                found, sure = label_pixels(scores, window.shape[:2])
-                if labels is None:
-                    labels = np.empty(pixels.shape[:2], found.dtype)
-                    confidence = np.empty(pixels.shape[:2], "float32")
-                inside = (
-                    slice(row_core.start - row.start, row_core.stop - row.start),
-                    slice(column_core.start - column.start, column_core.stop - column.start),
-                )
-                labels[row_core, column_core] = found[inside]
-                confidence[row_core, column_core] = sure[inside]
-        return self._label_map(labels, confidence)
-
-    def _log_probabilities(self, pixels, batch_size, scales, flip):
-        """Logarithm of class probabilities, averaged over looks: `(h, w, C)` of the largest one."""
-        converter = self.converter_of_photos()
-        total = None
-        for scale in sorted(scales, reverse=True):
-            image = converter.convert(pixels, scale)
-            looks = [image, image[:, ::-1]] if flip else [image]
-            for i, output in self.network_outputs(looks, batch_size):
-                output = _softmax(output[:, ::-1] if i else output)
-                if total is None:
-                    total = output
-                elif total.shape == output.shape:
-                    total += output
-                else:
-                    for tile in resized_tiles(output, total.shape[:2], linear_weights):
-                        total[tile[0], tile[1]] += tile[2]
-        total /= len(scales) * (2 if flip else 1)
-        return np.log(np.maximum(total, 1e-30, out=total), out=total)
-
-
-def _softmax(logits):
-    """Class probabilities of logits `(h, w, C)`, float32."""
-    values = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    values /= values.sum(axis=-1, keepdims=True)
-    return values

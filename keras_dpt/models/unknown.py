@@ -69,4 +69,4 @@ def _stays_finite(task, y, sample_weight):
 
 
 def _name(loss):
-    return loss if isinstance(loss, str) else getattr(loss, "name", None) or loss.__name__
+    return loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)

@@ -5,7 +5,8 @@ import numpy as np
 from keras_dpt.conversion.architecture import read_architecture
 from keras_dpt.conversion.engine import CheckpointFormat, Rule, as_it_is, has, norm, weights
 from keras_dpt.conversion.formats import hf_dpt, isl_org
-from keras_dpt.encoders.swin import PATCH, Swin2Encoder, SwinEncoder, window_of
+from keras_dpt.encoders.swin import Swin2Encoder, SwinEncoder
+from keras_dpt.encoders.windowed import PATCH, window_of
 from keras_dpt.errors import WeightsError
 from keras_dpt.layers.relative_position import pair_rows
 from keras_dpt.layers.swin import shift_mask
