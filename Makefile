@@ -10,7 +10,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: help demo test test-all durations benchmarks $(BACKENDS:%=test-%) test-documents test-apps test-slow \
 	test-wheel test-oldest fuzz parity evaluate notebooks figures docs lint format release clean test-openvino \
-	test-distributed test-faults
+	test-distributed test-faults mutants
 help:
 	@echo "make demo         depth of a sample photo, with the embedded weights, into demo/"
 	@echo "make test         the quicker tests on TensorFlow, JAX and PyTorch, 3 minutes each (make test-jax for one)"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-distributed  two processes train like one, as on two hosts, on each backend (10 minutes)"
 	@echo "make fuzz         damaged files of all kinds, FUZZ=300 of each, on each backend of BACKENDS"
 	@echo "make test-faults  commands and trainings that are killed at FAULTS=8 places each (PyTorch)"
+	@echo "make mutants      places of PACKAGE=losses changed one at a time, MUTANTS=30 of them: do its tests notice?"
 	@echo "make test-slow    tests that take longer or read real data (DATA=folder)"
 	@echo "make parity       full-size models against independent references (25 minutes)"
 	@echo "make evaluate     the table of docs/guides/scores.md (DATA=folder), into evaluations/"
@@ -83,6 +84,12 @@ fuzz: $(VENV)/.developer
 # Processes that are killed at any line: FAULTS=8 of each kind, on PyTorch; Linux only.
 test-faults: $(VENV)/.developer
 	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(PYTEST) -m slow tests/faults
+
+# A sample of each PACKAGE, with its own quick tests, on PyTorch. The table is build/mutants.md.
+mutants: export KERAS_BACKEND ?= torch
+mutants: $(VENV)/.mutants
+	$(VENV)/bin/python .ci/mutants.py $(or $(PACKAGE),layers models conversion weights datasets losses metrics \
+		training evaluation maps) --mutants $(or $(MUTANTS),30)
 
 test-slow: $(VENV)/.developer
 	$(VENV)/bin/python .ci/test_backends.py $(BACKENDS) -- -m slow
@@ -166,6 +173,10 @@ $(VENV)/.openvino: pyproject.toml $(VENV)/.developer
 $(VENV)/.apps: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable ".[demo,ray]" playwright
 	touch $@ $(VENV)/.user
+
+$(VENV)/.mutants: pyproject.toml $(VENV)/.developer
+	$(PIP) "mutmut>=3.8,<3.9"
+	touch $@
 
 # What builds a release is not what tests it.
 $(VENV)/.release: | $(VENV)/bin/python

@@ -1,0 +1,145 @@
+"""Change single places of the package and see which changes its tests notice: `make mutants`.
+
+    KERAS_BACKEND=torch python .ci/mutants.py losses metrics --mutants 40
+
+mutmut makes the changes, finds the tests that reach each and runs them; what it is told is in
+`[tool.mutmut]` of pyproject.toml. This draws a sample per package, the same for the same source
+and seed, hands it to mutmut with the quick tests of that package, and writes build/mutants.md.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "mutants"
+# Exit codes of pytest in mutmut's files; any other is a crash, which a test run would notice.
+SURVIVED, UNREACHED, NOT_RUN = 0, (5, 33), (None, 2)
+TIMED_OUT = (-24, 24, 152, 255, 36)
+
+
+def prepare(package):
+    """A folder for mutmut: the checkout by links, and the settings for one package."""
+    folder = BUILD / package
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "tmp").mkdir(parents=True)
+    for name in ("keras_dpt", "tests", "presets", "examples"):
+        (folder / name).symlink_to(ROOT / name)
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    one = f'[tool.mutmut]\nonly_mutate = ["keras_dpt/{package}/*"]\n'
+    one += f'pytest_add_cli_args_test_selection = ["tests/{package}"]\n'
+    (folder / "pyproject.toml").write_text(settings.replace("[tool.mutmut]\n", one), "utf-8")
+    return folder
+
+
+def names_of_mutants():
+    """Names of all that mutmut would make here, in the order of the source."""
+    from mutmut.mutation.file_mutation import mutate_file_contents
+    from mutmut.utils.file_utils import walk_mutatable_files
+    from mutmut.utils.format_utils import get_mutant_name
+
+    names = []
+    for path in sorted(walk_mutatable_files()):
+        mutated = mutate_file_contents(str(path), path.read_text(encoding="utf-8"))
+        names += [get_mutant_name(path, name) for name in mutated.mutant_names]
+    return names
+
+
+def mutmut(*arguments):
+    """What one command of mutmut prints, in the folder where we are."""
+    command = [Path(sys.executable).with_name("mutmut"), *arguments]
+    # Each mutant is a fork of a process that has imported and run everything. Threads do not
+    # survive that, so there must be none.
+    environment = {"OMP_NUM_THREADS": "1", "PYTEST_DEBUG_TEMPROOT": str(Path("tmp").resolve())}
+    with Path("mutmut.log").open("w+", encoding="utf-8") as log:
+        done = subprocess.run(command, env=os.environ | environment, stdout=log, stderr=log)
+        log.seek(0)
+        text = log.read()
+    if done.returncode:
+        raise SystemExit(f"{text[-3000:]}\nmutmut {arguments[0]} failed; see above.")
+    return text
+
+
+def try_package(package, count, seed, jobs):
+    """Run a sample and return `{"total": of all mutants, "codes": {name: exit code}, "diffs"}`."""
+    os.chdir(prepare(package))
+    from mutmut.configuration import reset_config
+
+    reset_config()
+    names = names_of_mutants()
+    chosen = random.Random(seed).sample(names, min(count, len(names)))
+    log = mutmut("run", "--max-children", str(jobs), *chosen)
+    codes = {}
+    for path in Path("mutants").rglob("*.meta"):
+        codes |= json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
+    codes = {name: codes.get(name) for name in chosen}
+    if any(code in NOT_RUN for code in codes.values()):
+        raise SystemExit(f"{log[-3000:]}\nmutmut did not get through the sample of {package}.")
+    kept = [name for name, code in codes.items() if code in (SURVIVED, *UNREACHED)]
+    diffs = {name: mutmut("show", name) for name in kept}
+    return {"total": len(names), "codes": codes, "diffs": diffs}
+
+
+def row(package, result):
+    codes = list(result["codes"].values())
+    survived, unreached = codes.count(SURVIVED), sum(code in UNREACHED for code in codes)
+    caught = len(codes) - survived - unreached
+    timed_out = sum(code in TIMED_OUT for code in codes)
+    share = f"{caught / len(codes):.0%}" if codes else ""
+    numbers = (result["total"], len(codes), caught, timed_out, survived, unreached, share)
+    return f"| {package} | " + " | ".join(map(str, numbers)) + " |"
+
+
+def report(results):
+    """The table, and what no test noticed, as text."""
+    lines = [
+        "# Mutants",
+        "",
+        "Functions' mutants by mutmut, the quick tests of each package, "
+        + os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "",
+        "| package | mutants | run | caught | of these timed out | survived | unreached | caught |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [row(package, result) for package, result in results.items()]
+    for package, result in results.items():
+        lines += ["", f"## {package}: survivors"] if result["diffs"] else []
+        for name, diff in result["diffs"].items():
+            word = "unreached" if result["codes"][name] in UNREACHED else "survived"
+            # After mutmut's line of name and state, and the two that name the file.
+            changes = [line for line in diff.splitlines()[1:] if line[:3] not in ("---", "+++")]
+            lines += ["", f"`{name}`: {word}", "", "```diff", *changes, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("packages", nargs="+", help="folders of keras_dpt/ and of tests/")
+    parser.add_argument("--mutants", type=int, default=30, help="of each package (default: 30)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    options = parser.parse_args()
+    for package in options.packages:
+        if not (ROOT / "keras_dpt" / package).is_dir() or not (ROOT / "tests" / package).is_dir():
+            parser.error(f"There must be folders keras_dpt/{package} and tests/{package}.")
+    for package in options.packages:
+        result = try_package(package, options.mutants, options.seed, options.jobs)
+        BUILD.with_name(f"mutants-{package}.json").write_text(json.dumps(result), "utf-8")
+        shutil.rmtree(BUILD / package / "tmp")
+        print(row(package, result), flush=True)
+    # With packages of earlier runs, so that each can have a run of its own.
+    found = {
+        path.stem.removeprefix("mutants-"): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(BUILD.parent.glob("mutants-*.json"))
+    }
+    BUILD.with_suffix(".md").write_text(report(found), encoding="utf-8")
+    print(f"Wrote {BUILD.with_suffix('.md').relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
