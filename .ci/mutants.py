@@ -8,6 +8,7 @@ and seed, hands it to mutmut with the quick tests of that package, and writes bu
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -37,51 +38,53 @@ def prepare(package):
     return folder
 
 
-def names_of_mutants():
-    """Names of all that mutmut would make here, in the order of the source."""
-    from mutmut.mutation.file_mutation import mutate_file_contents
-    from mutmut.utils.file_utils import walk_mutatable_files
-    from mutmut.utils.format_utils import get_mutant_name
+def make_mutants(jobs):
+    """What `mutmut run` does first, here, for the names; it then finds them made."""
+    from mutmut.__main__ import create_mutants
+    from mutmut.utils.file_utils import copy_src_dir
 
-    names = []
-    for path in sorted(walk_mutatable_files()):
-        mutated = mutate_file_contents(str(path), path.read_text(encoding="utf-8"))
-        names += [get_mutant_name(path, name) for name in mutated.mutant_names]
-    return names
+    with Path("make.log").open("w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+        copy_src_dir()
+        create_mutants(jobs)
+    return list(exit_codes())
 
 
-def mutmut(*arguments):
-    """What one command of mutmut prints, in the folder where we are."""
-    command = [Path(sys.executable).with_name("mutmut"), *arguments]
+def exit_codes():
+    """`{name: exit code of its tests, None if they were not run}`, in the source's order."""
+    codes = {}
+    for path in sorted(Path("mutants").rglob("*.meta")):
+        codes |= json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
+    return codes
+
+
+def run_mutants(names, jobs):
+    """`mutmut run` in the folder where we are; what it prints is in run.log."""
+    command = [Path(sys.executable).with_name("mutmut"), "run", "--max-children", str(jobs), *names]
     # Each mutant is a fork of a process that has imported and run everything. Threads do not
     # survive that, so there must be none.
     environment = {"OMP_NUM_THREADS": "1", "PYTEST_DEBUG_TEMPROOT": str(Path("tmp").resolve())}
-    with Path("mutmut.log").open("w+", encoding="utf-8") as log:
+    with Path("run.log").open("w+", encoding="utf-8") as log:
         done = subprocess.run(command, env=os.environ | environment, stdout=log, stderr=log)
         log.seek(0)
         text = log.read()
-    if done.returncode:
-        raise SystemExit(f"{text[-3000:]}\nmutmut {arguments[0]} failed; see above.")
-    return text
+    codes = {name: code for name, code in exit_codes().items() if name in names}
+    if done.returncode or any(code in NOT_RUN for code in codes.values()):
+        raise SystemExit(f"{text[-3000:]}\nmutmut did not get through its mutants; see above.")
+    return codes
 
 
 def try_package(package, count, seed, jobs):
     """Run a sample and return `{"total": of all mutants, "codes": {name: exit code}, "diffs"}`."""
     os.chdir(prepare(package))
     from mutmut.configuration import reset_config
+    from mutmut.mutation.diff_apply import get_diff_for_mutant
 
     reset_config()
-    names = names_of_mutants()
+    names = make_mutants(jobs)
     chosen = random.Random(seed).sample(names, min(count, len(names)))
-    log = mutmut("run", "--max-children", str(jobs), *chosen)
-    codes = {}
-    for path in Path("mutants").rglob("*.meta"):
-        codes |= json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
-    codes = {name: codes.get(name) for name in chosen}
-    if any(code in NOT_RUN for code in codes.values()):
-        raise SystemExit(f"{log[-3000:]}\nmutmut did not get through the sample of {package}.")
+    codes = run_mutants(chosen, jobs)
     kept = [name for name, code in codes.items() if code in (SURVIVED, *UNREACHED)]
-    diffs = {name: mutmut("show", name) for name in kept}
+    diffs = {name: get_diff_for_mutant(name) for name in kept}
     return {"total": len(names), "codes": codes, "diffs": diffs}
 
 
@@ -111,8 +114,7 @@ def report(results):
         lines += ["", f"## {package}: survivors"] if result["diffs"] else []
         for name, diff in result["diffs"].items():
             word = "unreached" if result["codes"][name] in UNREACHED else "survived"
-            # After mutmut's line of name and state, and the two that name the file.
-            changes = [line for line in diff.splitlines()[1:] if line[:3] not in ("---", "+++")]
+            changes = diff.splitlines()[2:]  # after the two that name the file
             lines += ["", f"`{name}`: {word}", "", "```diff", *changes, "```"]
     return "\n".join(lines) + "\n"
 

@@ -53,6 +53,23 @@ def test_durations_are_merged_by_backend(tmp_path):
     }
 
 
+def test_table_of_mutants():
+    mutants = runpy.run_path(ROOT / ".ci" / "mutants.py")
+    diff = "--- a.py\n+++ a.py\n@@ -1 +1 @@\n-x = 1\n+x = 2"
+    result = {
+        "total": 90,
+        "codes": {"caught": 1, "survived": 0, "unreached": 33, "slow": -24, "crashed": -11},
+        "diffs": {"survived": diff, "unreached": diff},
+    }
+    table = mutants["report"]({"losses": result})
+    assert "| losses | 90 | 5 | 3 | 1 | 1 | 1 | 60% |" in table
+    assert "`survived`: survived\n\n```diff\n@@ -1 +1 @@\n-x = 1\n+x = 2\n```" in table
+    assert "`unreached`: unreached" in table and "slow" not in table and "---\n+++" not in table
+    # Where the settings of one package go.
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert settings.count("[tool.mutmut]\n") == 1
+
+
 def test_the_table_of_durations_names_tests_that_exist():
     table = runpy.run_path(ROOT / ".ci" / "durations.py")["read_table"]()
     assert len(table) > 100

@@ -102,6 +102,18 @@ def test_options(name, options):
     assert type(loss).from_config(config).get_config() == config
 
 
+@pytest.mark.parametrize(
+    "loss, name",
+    [
+        (ScaleShiftInvariantLoss, "scale_shift_invariant"),
+        (GradientMatchingLoss, "gradient_matching"),
+        (ScaleInvariantLogLoss, "scale_invariant_log"),
+    ],
+)
+def test_names(loss, name):
+    assert loss().name == name and loss(name="other").name == "other"
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradient_is_the_slope(name):
     target, prediction = with_valid(maps(0), 0.6), maps(1)

@@ -4,6 +4,7 @@ import pytest
 from contracts import arrays, differentiable
 from keras import ops
 
+from keras_dpt.errors import LabelError
 from keras_dpt.losses import SegmentationLoss
 from keras_dpt.ops.resize import resize_bilinear
 
@@ -153,3 +154,34 @@ def test_config():
     config = keras.saving.serialize_keras_object(loss)
     again = keras.saving.deserialize_keras_object(config)
     assert (again.ignore_index, again.name) == (7, "x")
+    assert SegmentationLoss().name == "segmentation"
+
+
+def test_class_weights():
+    labels, logits = sample()
+    table = np.array([0.5, 2.0, 3.0])
+    weights = table[np.where(labels == 255, 0, labels)]
+    options = {"class_weights": table}
+    expected = by_hand(labels, logits, weights)
+    assert value(labels, logits, **options) == pytest.approx(expected, rel=1e-6)
+    config = SegmentationLoss(**options).get_config()
+    again = SegmentationLoss.from_config(config)
+    assert float(arrays(again(labels, logits))) == pytest.approx(expected, rel=1e-6)
+    # A class of weight 0 is not among the pixels that the mean is over.
+    without = np.where(labels == 1, 255, labels)
+    expected = by_hand(without, logits, weights)
+    assert value(labels, logits, class_weights=table * [1, 0, 1]) == pytest.approx(expected)
+    # Labels that are not classes are looked up as class 0, and still are not overlooked.
+    labels[1, 2, 3] = 3
+    assert np.isnan(value(labels, logits, class_weights=table * [0, 1, 1]))
+
+
+@pytest.mark.parametrize("table", [[1, -0.5, 1], [1, float("inf"), 1], [1, float("nan"), 1]])
+def test_class_weights_that_are_not_weights(table):
+    with pytest.raises(LabelError, match="from 0 on"):
+        SegmentationLoss(class_weights=table)
+
+
+def test_class_weights_of_another_number_of_classes():
+    with pytest.raises(LabelError, match="each of the 3 classes"):
+        value(*sample(), class_weights=[1, 1])
