@@ -89,7 +89,7 @@ test-faults: $(VENV)/.developer
 mutants: export KERAS_BACKEND ?= torch
 mutants: $(VENV)/.mutants
 	$(VENV)/bin/python .ci/mutants.py $(or $(PACKAGE),layers models conversion weights datasets losses metrics \
-		training evaluation maps) --mutants $(or $(MUTANTS),30)
+		training evaluation maps) --mutants $(or $(MUTANTS),30) $(if $(AGAIN),--again)
 
 test-slow: $(VENV)/.developer
 	$(VENV)/bin/python .ci/test_backends.py $(BACKENDS) -- -m slow

@@ -5,6 +5,7 @@
 mutmut makes the changes, finds the tests that reach each and runs them; what it is told is in
 `[tool.mutmut]` of pyproject.toml. This draws a sample per package, the same for the same source
 and seed, hands it to mutmut with the quick tests of that package, and writes build/mutants.md.
+With --again, after tests were added, only those run that no test noticed the last time.
 """
 
 import argparse
@@ -28,13 +29,13 @@ def prepare(package):
     """A folder for mutmut: the checkout by links, and the settings for one package."""
     folder = BUILD / package
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "tmp").mkdir(parents=True)
+    folder.mkdir(parents=True)
     for name in ("keras_dpt", "tests", "presets", "examples"):
         (folder / name).symlink_to(ROOT / name)
-    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    one = f'[tool.mutmut]\nonly_mutate = ["keras_dpt/{package}/*"]\n'
-    one += f'pytest_add_cli_args_test_selection = ["tests/{package}"]\n'
-    (folder / "pyproject.toml").write_text(settings.replace("[tool.mutmut]\n", one), "utf-8")
+    settings = f'[tool.mutmut]\nonly_mutate = ["keras_dpt/{package}/*"]\n'
+    settings += f'pytest_add_cli_args_test_selection = ["tests/{package}"]\n'
+    settings = (ROOT / "pyproject.toml").read_text("utf-8").replace("[tool.mutmut]\n", settings)
+    (folder / "pyproject.toml").write_text(settings, "utf-8")
     return folder
 
 
@@ -53,7 +54,7 @@ def exit_codes():
     """`{name: exit code of its tests, None if they were not run}`, in the source's order."""
     codes = {}
     for path in sorted(Path("mutants").rglob("*.meta")):
-        codes |= json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
+        codes |= json.loads(path.read_text("utf-8"))["exit_code_by_key"]
     return codes
 
 
@@ -63,29 +64,36 @@ def run_mutants(names, jobs):
     # Each mutant is a fork of a process that has imported and run everything. Threads do not
     # survive that, so there must be none.
     environment = {"OMP_NUM_THREADS": "1", "PYTEST_DEBUG_TEMPROOT": str(Path("tmp").resolve())}
-    with Path("run.log").open("w+", encoding="utf-8") as log:
+    with Path("run.log").open("w") as log:
         done = subprocess.run(command, env=os.environ | environment, stdout=log, stderr=log)
-        log.seek(0)
-        text = log.read()
     codes = {name: code for name, code in exit_codes().items() if name in names}
     if done.returncode or any(code in NOT_RUN for code in codes.values()):
-        raise SystemExit(f"{text[-3000:]}\nmutmut did not get through its mutants; see above.")
+        text = Path("run.log").read_text("utf-8", "replace")[-3000:]
+        raise SystemExit(f"{text}\nmutmut did not get through its mutants; see above.")
     return codes
 
 
-def try_package(package, count, seed, jobs):
-    """Run a sample and return `{"total": of all mutants, "codes": {name: exit code}, "diffs"}`."""
-    os.chdir(prepare(package))
+def try_package(package, count, seed, jobs, again=None):
+    """Run a sample and return `{"total": of all mutants, "codes": {name: exit code}, "diffs"}`.
+
+    `again` is what it returned before: then only its survivors run, and all else stays.
+    """
+    os.chdir(BUILD / package if again else prepare(package))
+    Path("tmp").mkdir(exist_ok=True)
     from mutmut.configuration import reset_config
     from mutmut.mutation.diff_apply import get_diff_for_mutant
 
     reset_config()
-    names = make_mutants(jobs)
-    chosen = random.Random(seed).sample(names, min(count, len(names)))
-    codes = run_mutants(chosen, jobs)
+    if again:
+        total, codes, chosen = again["total"], again["codes"], list(again["diffs"])
+    else:
+        names = make_mutants(jobs)
+        chosen = random.Random(seed).sample(names, min(count, len(names)))
+        total, codes = len(names), {}
+    codes |= run_mutants(chosen, jobs) if chosen else {}
+    shutil.rmtree("tmp")
     kept = [name for name, code in codes.items() if code in (SURVIVED, *UNREACHED)]
-    diffs = {name: get_diff_for_mutant(name) for name in kept}
-    return {"total": len(names), "codes": codes, "diffs": diffs}
+    return {"total": total, "codes": codes, "diffs": {n: get_diff_for_mutant(n) for n in kept}}
 
 
 def row(package, result):
@@ -93,22 +101,16 @@ def row(package, result):
     survived, unreached = codes.count(SURVIVED), sum(code in UNREACHED for code in codes)
     caught = len(codes) - survived - unreached
     timed_out = sum(code in TIMED_OUT for code in codes)
-    share = f"{caught / len(codes):.0%}" if codes else ""
-    numbers = (result["total"], len(codes), caught, timed_out, survived, unreached, share)
-    return f"| {package} | " + " | ".join(map(str, numbers)) + " |"
+    numbers = (result["total"], len(codes), caught, timed_out, survived, unreached)
+    return f"| {package} | {' | '.join(map(str, numbers))} | {caught / len(codes):.0%} |"
 
 
 def report(results):
     """The table, and what no test noticed, as text."""
-    lines = [
-        "# Mutants",
-        "",
-        "Functions' mutants by mutmut, the quick tests of each package, "
-        + os.environ.get("KERAS_BACKEND", "tensorflow"),
-        "",
-        "| package | mutants | run | caught | of these timed out | survived | unreached | caught |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    lines = ["# Mutants", "", f"Mutants of mutmut, quick tests of each package, {backend}", ""]
+    lines += ["| package | all | run | caught | in time-out | survived | unreached | caught |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
     lines += [row(package, result) for package, result in results.items()]
     for package, result in results.items():
         lines += ["", f"## {package}: survivors"] if result["diffs"] else []
@@ -125,21 +127,21 @@ def main():
     parser.add_argument("--mutants", type=int, default=30, help="of each package (default: 30)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--again", action="store_true", help="only the last run's survivors")
     options = parser.parse_args()
     for package in options.packages:
-        if not (ROOT / "keras_dpt" / package).is_dir() or not (ROOT / "tests" / package).is_dir():
+        if not all((ROOT / folder / package).is_dir() for folder in ("keras_dpt", "tests")):
             parser.error(f"There must be folders keras_dpt/{package} and tests/{package}.")
     for package in options.packages:
-        result = try_package(package, options.mutants, options.seed, options.jobs)
-        BUILD.with_name(f"mutants-{package}.json").write_text(json.dumps(result), "utf-8")
-        shutil.rmtree(BUILD / package / "tmp")
+        file = BUILD.with_name(f"mutants-{package}.json")
+        again = json.loads(file.read_text("utf-8")) if options.again and file.is_file() else None
+        result = try_package(package, options.mutants, options.seed, options.jobs, again)
+        file.write_text(json.dumps(result), "utf-8")
         print(row(package, result), flush=True)
     # With packages of earlier runs, so that each can have a run of its own.
-    found = {
-        path.stem.removeprefix("mutants-"): json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(BUILD.parent.glob("mutants-*.json"))
-    }
-    BUILD.with_suffix(".md").write_text(report(found), encoding="utf-8")
+    files = sorted(BUILD.parent.glob("mutants-*.json"))
+    found = {file.stem.partition("-")[2]: json.loads(file.read_text("utf-8")) for file in files}
+    BUILD.with_suffix(".md").write_text(report(found), "utf-8")
     print(f"Wrote {BUILD.with_suffix('.md').relative_to(ROOT)}")
 
 
