@@ -30,6 +30,14 @@ def add_parser(commands, common):
         help="largest difference that is rounding, in standard deviations (default: %(default)s)",
     )
     parser.add_argument(
+        "--pictures",
+        type=int,
+        choices=(1, 2, 3),
+        default=3,
+        metavar="N",
+        help="compare on the first N images, to save time (default: %(default)s)",
+    )
+    parser.add_argument(
         "--fresh", action="store_true", help="do not go on with an earlier run's results"
     )
     parser.add_argument(
@@ -51,7 +59,8 @@ def _run(args):
     names = args.names
     if args.all:
         names = [x for x in presets.preset_names() if presets.read_preset(x)["sources"]]
-    results = verify(list(dict.fromkeys(names)), args.out, args.tolerance, args.fresh, _say)
+    names = list(dict.fromkeys(names))
+    results = verify(names, args.out, args.tolerance, args.fresh, _say, args.pictures)
     print(f"\n{table(results)}\nwrote {args.out / 'verification.json'}")
     if args.update_presets:
         changed = update_presets(results)

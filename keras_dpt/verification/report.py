@@ -25,6 +25,9 @@ def table(results):
         f"\n{verified} of {len(results)} verified, {others} converted without comparison, "
         f"{len(failed)} failed"
     )
+    few = [row for row in results if row["status"] == VERIFIED and row.get("pictures", 3) < 3]
+    if few:
+        lines.append(f"{len(few)} of them compared on fewer than three images (--pictures)")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from keras_dpt.files import temporary_folder, written_whole
 from keras_dpt.schema import ListOf, Record, Text, read_json
 from keras_dpt.verification import original
 from keras_dpt.verification.files import disk_need, hashes_of, jobs_of, known_hashes
+from keras_dpt.verification.pictures import NAMES
 from keras_dpt.version import __version__
 from keras_dpt.weights.download import download_from_hub, is_offline
 from keras_dpt.weights.originals import cache_directory, located_source
@@ -26,7 +27,7 @@ _SCHEMA = Record(
 )
 
 
-def verify(names, out, tolerance=TOLERANCE, fresh=False, report=print):
+def verify(names, out, tolerance=TOLERANCE, fresh=False, report=print, pictures=len(NAMES)):
     """Fetch, hash, convert and compare each official file of some presets.
 
     Args:
@@ -36,13 +37,17 @@ def verify(names, out, tolerance=TOLERANCE, fresh=False, report=print):
             output, that is taken for rounding.
         fresh: do everything again, whatever an earlier run found.
         report: function of a line of text, told what is done.
+        pictures: on how many of the images of `pictures.NAMES` the networks are compared, the first
+            ones. An earlier result of fewer does not count.
 
     Returns: the results, a list of dicts, one per file, in the order of the presets: `preset`,
         `address`, `status` ("verified"; "converted": nothing here to compare with; "FAILED"),
-        `message`, `sha256` per file, `hash`, `tensors`, `leftover`, `difference`, `seconds`,
-        `peak_bytes`.
-    Raises: ValueError, WeightsError: no such preset, or no room on a disk.
+        `message`, `sha256` per file, `hash`, `tensors`, `leftover`, `difference`, `pictures`,
+        `seconds`, `peak_bytes`.
+    Raises: ValueError, WeightsError: no such preset or number of images, or no room on a disk.
     """
+    if pictures not in range(1, len(NAMES) + 1):
+        raise ValueError(f"`pictures` must be 1 to {len(NAMES)}. Received: {pictures!r}")
     out = Path(out)
     jobs = jobs_of(names)
     try:
@@ -54,25 +59,28 @@ def verify(names, out, tolerance=TOLERANCE, fresh=False, report=print):
     todo = []
     for job in jobs:
         before = earlier.get(job.key)
-        if before is None or not _still_holds(before, job, tolerance):
+        if before is None or not _still_holds(before, job, tolerance, pictures):
             todo.append(job)
             kept.pop(job.key, None)
     if len(todo) < len(jobs):
         report(f"{len(jobs) - len(todo)} of {len(jobs)} files were verified before.")
+    todo.sort(key=lambda job: job.expected_size)  # what is wrong here shows early
     _check_room(todo, out, report)
     for number, job in enumerate(todo, 1):
         report(f"[{number}/{len(todo)}] {job.preset['name']}: {job.address}")
-        kept[job.key] = result = _verified(job, out, tolerance)
+        kept[job.key] = result = _verified(job, out, tolerance, pictures)
         _write(out / RESULTS, kept)
         report(f"    {result['status']}" + (f": {result['message']}" if result["message"] else ""))
     return [kept[job.key] for job in jobs]
 
 
-def _still_holds(before, job, tolerance):
+def _still_holds(before, job, tolerance, pictures):
     """Whether an earlier result needs no repetition."""
     if before.get("status") not in (VERIFIED, CONVERTED):
         return False
     if before.get("status") == VERIFIED and not before["difference"] <= tolerance:
+        return False
+    if before.get("pictures", len(NAMES)) < pictures:
         return False
     if before.get("fingerprint") != job.fingerprint(_settings(job)):
         return False
@@ -91,7 +99,7 @@ def _settings(job):
     return [backend, *versions, str(original.reference_of(job.preset, job.source)[0])]
 
 
-def _verified(job, out, tolerance):
+def _verified(job, out, tolerance, pictures):
     """The result for one file; whatever goes wrong is in it."""
     started = time.monotonic()
     settings = _settings(job)
@@ -104,12 +112,13 @@ def _verified(job, out, tolerance):
         "tag": job.tag,
         "settings": settings,
         "keras_dpt": __version__,
+        "pictures": pictures,
         "status": FAILED,
         "message": None,
     }
     try:
         with temporary_folder(out, hidden=False) as folder:
-            result |= _steps(job, folder, tolerance)
+            result |= _steps(job, folder, tolerance, pictures)
     except (KerasDPTError, OSError) as error:
         result["message"] = str(error)
     except _Step as step:
@@ -125,7 +134,7 @@ class _Step(Exception):
         self.found = found
 
 
-def _steps(job, folder, tolerance):
+def _steps(job, folder, tolerance, pictures):
     found = {}
     with located_source(job.preset, job.source) as path:
         found["sha256"] = hashes_of(path)
@@ -133,6 +142,7 @@ def _steps(job, folder, tolerance):
         if job.source["format"] in original.TRANSFORMERS:
             path = download_from_hub(job.source["repo"], "config.json").parent / job.source["file"]
         task = {"preset": job.preset["name"], "source": job.number, "path": str(path)}
+        task["pictures"] = pictures
         (folder / "job.json").write_text(json.dumps(task), encoding="utf-8")
         found |= _run("ours", folder, found)
         shutil.rmtree(folder / "preset", ignore_errors=True)  # the disk may be small

@@ -31,7 +31,7 @@ def main(folder, step):
     source, path = preset["sources"][job["source"]], Path(job["path"])
     try:
         if step == "ours":
-            result = _ours(preset, source, path, folder)
+            result = _ours(preset, source, path, folder, job["pictures"])
         else:
             result = _original(preset, source, path, folder)
     except (KerasDPTError, ValueError, OSError, MemoryError) as error:
@@ -43,7 +43,7 @@ def main(folder, step):
     return 1 if "error" in result else 0
 
 
-def _ours(preset, source, path, folder):
+def _ours(preset, source, path, folder, pictures):
     """Convert strictly, load what was written, predict."""
     import keras
 
@@ -73,7 +73,8 @@ def _ours(preset, source, path, folder):
     model = task.from_preset(str(converted))
     network = model.backbone.image_encoder if layout.fresh else model
     arrays = {}
-    for i, image in enumerate(_images(preset, source, model.backbone.size_multiple)):
+    images = _images(preset, source, model.backbone.size_multiple, pictures)
+    for i, image in enumerate(images):
         output = keras.Model.predict_on_batch(network, image[None])
         arrays[f"image_{i}"] = image
         if layout.fresh:
@@ -89,9 +90,10 @@ def _ours(preset, source, path, folder):
 def _original(preset, source, path, folder):
     """The original network on the same images, and how far apart the two are."""
     with np.load(folder / "outputs.npz") as arrays:
-        images = [arrays[f"image_{i}"] for i in range(len(NAMES))]
+        count = sum(name.startswith("image_") for name in arrays)
+        images = [arrays[f"image_{i}"] for i in range(count)]
         ours = []
-        for i in range(len(NAMES)):
+        for i in range(count):
             maps = [arrays[f"ours_{i}_{n}"] for n in range(4) if f"ours_{i}_{n}" in arrays]
             ours.append(maps or arrays[f"ours_{i}"])
     theirs = original.answers(preset, source, path, images)
@@ -101,8 +103,8 @@ def _original(preset, source, path, folder):
     }
 
 
-def _images(preset, source, multiple):
-    """The three pictures, as the network takes them: two square ones, a wide one if it can."""
+def _images(preset, source, multiple, count):
+    """The first `count` pictures, as networks take them: two square ones, a wide one if they can."""
     from keras_dpt.conversion.architecture import native_size
     from keras_dpt.models.image_converter import DPTImageConverter
 
@@ -111,9 +113,8 @@ def _images(preset, source, multiple):
     side = native_size(preset["architecture"])[0] if fixed else preset["image"]["image_size"][0]
     wide = (max(round(0.75 * side / multiple), 1) * multiple, side)
     square = original.takes_squares_only(preset, source)
-    for name, size in zip(
-        NAMES, [(side, side)] * 2 + [(side, side) if square else wide], strict=True
-    ):
+    sizes = [(side, side)] * 2 + [(side, side) if square else wide]
+    for name, size in [*zip(NAMES, sizes, strict=True)][:count]:
         converter = DPTImageConverter(
             size,
             keep_aspect_ratio=False,

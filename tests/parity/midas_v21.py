@@ -10,6 +10,8 @@ import zlib
 import numpy as np
 
 DEPTHS, WIDTHS, GROUPS = (2, 2, 3, 2), (16, 24, 32, 40), 4
+STEM = 8
+INNER = None  # widths within the blocks of "v21", those of its stages if not set
 FUSED = {"v21": (16,) * 4, "small": (8, 12, 16, 20)}
 # Where each stage of the small one is stored, its kernel, stride, blocks and width.
 LITE = (
@@ -58,25 +60,26 @@ def shapes(kind):
         found[f"{name}.running_mean"] = found[f"{name}.running_var"] = (width,)
 
     root = "pretrained."
-    layer(root + "layer1.0", 8, 3, *((7, 7) if kind == "v21" else (3, 3)), bias=False)
-    norm(root + "layer1.1", 8)
+    layer(root + "layer1.0", STEM, 3, *((7, 7) if kind == "v21" else (3, 3)), bias=False)
+    norm(root + "layer1.1", STEM)
     if kind == "v21":
-        before = 8
+        before = STEM
         for s, (depth, width) in enumerate(zip(DEPTHS, WIDTHS, strict=True)):
             for j in range(depth):
                 block = root + ("layer1.4." if s == 0 else f"layer{s + 1}.") + str(j)
-                layer(f"{block}.conv1", width, before, 1, 1, bias=False)
-                layer(f"{block}.conv2", width, width // GROUPS, 3, 3, bias=False)
-                layer(f"{block}.conv3", width, width, 1, 1, bias=False)
-                for k in (1, 2, 3):
-                    norm(f"{block}.bn{k}", width)
+                inner = INNER[s] if INNER else width
+                layer(f"{block}.conv1", inner, before, 1, 1, bias=False)
+                layer(f"{block}.conv2", inner, inner // GROUPS, 3, 3, bias=False)
+                layer(f"{block}.conv3", width, inner, 1, 1, bias=False)
+                for k, size in enumerate((inner, inner, width), 1):
+                    norm(f"{block}.bn{k}", size)
                 if j == 0:
                     layer(f"{block}.downsample.0", width, before, 1, 1, bias=False)
                     norm(f"{block}.downsample.1", width)
                 before = width
         widths = WIDTHS
     else:
-        before = 8
+        before = STEM
         for s, (place, kernel, _, depth, width) in enumerate(LITE):
             for j in range(depth):
                 block, inner = f"{root}{place}.{j}", before if s == 0 else 6 * before

@@ -1,144 +1,121 @@
 """`keras-dpt verify` on files of full size with random weights, from a server on loopback.
 
     python tests/verification/full_size.py dpt_hybrid dpt_large depth_anything_v2_small
+    python tests/verification/full_size.py --all --one-each --pictures 1
 
-It needs transformers, about 8 GB of memory and, in the folder of `--out`, 12 GB of disk. What it
-shows: time and memory of each file, and that nothing but rounding is between the networks. The
-files and what was verified are kept there: a second call goes on.
+It needs transformers, about 8 GB of memory and, in the folder of `--out`, 8 GB of disk. What it
+shows: time and memory of each file, and that nothing but rounding is between the networks. Files
+are made when the command fetches them, from a seed, and deleted before the next one is made. What
+was verified is kept: a second call goes on, also after a kill.
 """
 
 import argparse
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-
-import numpy as np
-from safetensors.numpy import save
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 # ruff: noqa: E402
-from parity import dinov2, isl_org, reference
-from weights.server import Server
+from verification.made_files import MadeFiles, MadeServer, names_of
+
+# Waiting for a file to be made is not a failure of the hub.
+PATIENCE = {"HF_HUB_DOWNLOAD_TIMEOUT": "900", "HF_HUB_ETAG_TIMEOUT": "900"}
 
 
-def dpt(kind, **options):
-    """Both files of a DPT of 2021: the hub's, the release page's, and `config.json`."""
-    network = reference.make_reference(kind, **options)
-    with tempfile.TemporaryDirectory() as folder:
-        network.save_pretrained(folder)
-        hub = (Path(folder) / "model.safetensors").read_bytes()
-        config = (Path(folder) / "config.json").read_bytes()
-    return hub, torch_file(isl_org.isl_state_dict(reference.state_dict(network))), config
+def preset_names():
+    """Presets with official files, by name."""
+    files = sorted((ROOT / "presets").glob("*.json"))
+    return [file.stem for file in files if json.loads(file.read_text())["sources"]]
 
 
-def depth_anything(width, heads, blocks, widths, fused, taps):
-    """Both files of a Depth Anything: the hub's, the authors', and `config.json`."""
-    from parity.test_dinov2_full import hub_names
-
-    dinov2.DIM, dinov2.BLOCKS, dinov2.GRID = width, blocks, 37
-    dinov2.WIDTHS, dinov2.FUSED = widths, fused
-    tensors = dinov2.calibrated(
-        dinov2.tensors(dinov2.shapes()),
-        lambda x: dinov2.Network(x, heads=heads, taps=taps, mistake="no last ReLU"),
-        "depth_head.scratch.output_conv2.2",
-    )
-    config = {
-        "model_type": "depth_anything",
-        "architectures": ["DepthAnythingForDepthEstimation"],
-        "backbone_config": {
-            "model_type": "dinov2",
-            "hidden_size": width,
-            "num_attention_heads": heads,
-            "num_hidden_layers": blocks,
-            "image_size": 518,
-            "patch_size": 14,
-            "out_indices": [tap + 1 for tap in taps],
-            "reshape_hidden_states": False,
-        },
-        "reassemble_hidden_size": width,
-        "neck_hidden_sizes": list(widths),
-        "fusion_hidden_size": fused,
-    }
-    hub = save(hub_names(tensors), metadata={"format": "pt"})
-    return hub, torch_file(tensors), json.dumps(config).encode()
+def chosen(sources, counts):
+    """The source whose format came least often so far, in a list of its own."""
+    source = min(sources, key=lambda x: counts.get(x["format"], 0))
+    counts[source["format"]] = counts.get(source["format"], 0) + 1
+    return [source]
 
 
-FILES = {
-    "dpt_hybrid": lambda: dpt("hybrid", weight_standardization="std"),
-    "dpt_large": lambda: dpt("large"),
-    "depth_anything_v2_small": lambda: depth_anything(
-        384, 6, 12, (48, 96, 192, 384), 64, (2, 5, 8, 11)
-    ),
-}
+def served(preset, url):
+    """A copy of a preset whose files are on the server at `url`, and their paths there.
 
-
-def torch_file(tensors):
-    """The bytes of a PyTorch file of these arrays."""
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save({name: torch.from_numpy(np.array(x)) for name, x in tensors.items()}, buffer)
-    return buffer.getvalue()
-
-
-def made(name, folder):
-    """The bytes of a preset's files, made once."""
-    files = [folder / f"{name}.{part}" for part in ("hub", "authors", "config")]
-    if not files[-1].is_file():
-        folder.mkdir(exist_ok=True)
-        for file, content in zip(files, FILES[name](), strict=True):
-            file.write_bytes(content)
-    return [file.read_bytes() for file in files]
-
-
-def serve(name, server, folder):
-    """Put a preset's files on the server; returns the preset's dict with their addresses."""
-    preset = json.loads((ROOT / "presets" / f"{name}.json").read_text())
-    hub, authors, config = made(name, folder)
-    for source, content in zip(preset["sources"], (hub, authors), strict=True):
-        source.pop("sha256", None)
+    Returns: the copy, and for each source `{path: file name}`.
+    """
+    preset = json.loads(json.dumps(preset))
+    every = []
+    for source in preset["sources"]:
+        for key in ("sha256", "encoder_sha256"):
+            source.pop(key, None)
         source["sha256_prefix"] = None
+        names = names_of(source)
         if "repo" in source:
-            repository = f"/{source['repo']}/resolve/main/"
-            server.files[repository + source["file"]] = content
-            server.files[repository + "config.json"] = config
-        else:
-            file = source["url"].rpartition("/")[2]
-            server.files[f"/release/{file}"] = content
-            source["url"] = f"{server.url}/release/{file}"
-    return preset
+            names.append("config.json")
+            every.append({f"/{source['repo']}/resolve/main/{name}": name for name in names})
+            continue
+        every.append({f"/release/{preset['name']}/{name}": name for name in names})
+        for key, path in zip(("url", "encoder_url"), every[-1], strict=False):
+            source[key] = url + path
+    return preset, every
+
+
+def prepare(place, server, names, one_each):
+    """Copy the package and write the presets."""
+    for folder in ("keras_dpt", "tests/parity"):
+        shutil.copytree(ROOT / folder, place / folder, dirs_exist_ok=True)
+    folder = place / "presets"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    counts = {}
+    for name in names:
+        preset = json.loads((ROOT / "presets" / f"{name}.json").read_text())
+        if one_each:
+            preset["sources"] = chosen(preset["sources"], counts)
+        preset, every = served(preset, server.url)
+        (folder / f"{name}.json").write_text(json.dumps(preset, indent=2))
+        for number, paths in enumerate(every):
+            server.files.add(folder / f"{name}.json", number, paths)
+    if not (folder / "dpt_large.json").is_file():  # by which the package knows its folder
+        shutil.copy(ROOT / "presets" / "dpt_large.json", folder)
 
 
 def main():
     """Serve, verify, and return the command's exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("presets", nargs="+", choices=FILES, metavar="NAME")
+    parser.add_argument("presets", nargs="*", metavar="NAME")
+    parser.add_argument("--all", action="store_true", help="every preset with official files")
+    parser.add_argument("--one-each", action="store_true", help="one file of each preset")
+    parser.add_argument("--pictures", default="3", help="of `keras-dpt verify`")
     parser.add_argument("--out", type=Path, default=Path("build/verification"))
     parser.add_argument("--port", type=int, default=8719)
     args = parser.parse_args()
+    if bool(args.presets) == args.all or not {*args.presets} <= {*preset_names()}:
+        parser.error("name presets with official files, or pass --all")
     place = args.out.absolute()
-    for folder in ("keras_dpt", "tests/parity"):
-        shutil.copytree(ROOT / folder, place / folder, dirs_exist_ok=True)
-    (place / "presets").mkdir(exist_ok=True)
-    shutil.copy(ROOT / "presets" / "dpt_large.json", place / "presets")
-    with Server(args.port).running() as server:  # addresses are part of what is verified
-        for name in args.presets:
-            preset = serve(name, server, place / "files")
-            (place / "presets" / f"{name}.json").write_text(json.dumps(preset, indent=2))
-        environment = os.environ | {
-            "HF_ENDPOINT": server.url,
-            "HF_HOME": str(place / "hub"),
-            "KERAS_DPT_CACHE": str(place / "cache"),
-            "PYTHONPATH": str(place),
-        }
-        command = [sys.executable, "-m", "keras_dpt", "verify", *args.presets, "--out", "results"]
-        return subprocess.run(command, cwd=place, env=environment).returncode
+    hub = place / "hub"
+    files = MadeFiles(place / "files", [lambda: shutil.rmtree(hub / "hub", ignore_errors=True)])
+    files.clear()
+    with MadeServer(args.port).running() as server:  # addresses are part of what is verified
+        server.files = files
+        prepare(place, server, preset_names() if args.all else args.presets, args.one_each)
+        environment = (
+            os.environ
+            | PATIENCE
+            | {
+                "HF_ENDPOINT": server.url,
+                "HF_HOME": str(hub),
+                "KERAS_DPT_CACHE": str(place / "cache"),
+                "PYTHONPATH": str(place),
+            }
+        )
+        command = [sys.executable, "-m", "keras_dpt", "verify", *(args.presets or ["--all"])]
+        command += ["--pictures", args.pictures, "--out", "results"]
+        try:
+            return subprocess.run(command, cwd=place, env=environment).returncode
+        finally:
+            files.clear()
 
 
 if __name__ == "__main__":

@@ -44,8 +44,12 @@ class Server:
             thread.join()
             self._http.server_close()
 
+    def size(self, path):
+        """Bytes that a file is announced with; `None` to leave it open until it is sent."""
+        return len(self.files[path])
+
     def digest(self, path):
-        """Hex sha256 of a file, computed once: some have gigabytes."""
+        """Hex sha256 of a file, computed once: some have gigabytes. `None` for no ETag."""
         content, (seen, digest) = self.files[path], self._digests.get(path, (None, None))
         if seen is not content:
             digest = hashlib.sha256(content).hexdigest()
@@ -70,6 +74,12 @@ def _handler(server):
         def do_GET(self):
             self.answer(send_body=True)
 
+        def of_the_hub(self):
+            if "/resolve/" in self.path:
+                self.send_header("X-Repo-Commit", COMMIT)
+                if (digest := server.digest(self.path)) is not None:
+                    self.send_header("ETag", f'"{digest}"')
+
         def answer(self, send_body):
             asked = self.headers.get("Range", "")
             server.requests.append(f"{self.command} {self.path} {asked}".strip())
@@ -92,8 +102,14 @@ def _handler(server):
                 while True:
                     self.wfile.write(bytes(1 << 16))
 
+            if not send_body and not asked:
+                self.send_response(200)
+                self.of_the_hub()
+                if (size := server.size(self.path)) is not None:
+                    self.send_header("Content-Length", str(size))
+                self.end_headers()
+                return
             content = server.files[self.path]
-            digest = server.digest(self.path)
             if fault == "damage":
                 content = bytes(len(content))
             start = int(re.match(r"bytes=(\d+)-", asked)[1]) if asked else 0
@@ -110,9 +126,7 @@ def _handler(server):
                 content = content[start:]
             else:
                 self.send_response(206 if fault == "bare 206" else 200)
-            if "/resolve/" in self.path:
-                self.send_header("X-Repo-Commit", COMMIT)
-                self.send_header("ETag", f'"{digest}"')
+            self.of_the_hub()
             announced = str(len(content))
             if isinstance(fault, str) and fault.startswith("length "):
                 announced = fault.removeprefix("length ")
