@@ -104,7 +104,7 @@ def _original(preset, source, path, folder):
 
 
 def _images(preset, source, multiple, count):
-    """The first `count` pictures, as networks take them: two square ones, a wide one if they can."""
+    """The first `count` pictures, as the network takes them: two square, a wide one if it can."""
     from keras_dpt.conversion.architecture import native_size
     from keras_dpt.models.image_converter import DPTImageConverter
 

@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -32,11 +33,15 @@ def preset_names():
     return [file.stem for file in files if json.loads(file.read_text())["sources"]]
 
 
-def chosen(sources, counts):
-    """The source whose format came least often so far, in a list of its own."""
-    source = min(sources, key=lambda x: counts.get(x["format"], 0))
-    counts[source["format"]] = counts.get(source["format"], 0) + 1
-    return [source]
+def one_each(presets):
+    """Keep one source of each preset: of the format that came least often, then the rarest one."""
+    rare = Counter(source["format"] for preset in presets for source in preset["sources"])
+    came = Counter()
+    for preset in presets:
+        formats = [source["format"] for source in preset["sources"]]
+        best = min(range(len(formats)), key=lambda n: (came[formats[n]], rare[formats[n]]))
+        came[formats[best]] += 1
+        preset["sources"] = [preset["sources"][best]]
 
 
 def served(preset, url):
@@ -61,22 +66,22 @@ def served(preset, url):
     return preset, every
 
 
-def prepare(place, server, names, one_each):
+def prepare(place, server, names, only_one):
     """Copy the package and write the presets."""
     for folder in ("keras_dpt", "tests/parity"):
         shutil.copytree(ROOT / folder, place / folder, dirs_exist_ok=True)
     folder = place / "presets"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    counts = {}
-    for name in names:
-        preset = json.loads((ROOT / "presets" / f"{name}.json").read_text())
-        if one_each:
-            preset["sources"] = chosen(preset["sources"], counts)
+    presets = [json.loads((ROOT / "presets" / f"{name}.json").read_text()) for name in names]
+    if only_one:
+        one_each(presets)
+    for preset in presets:
         preset, every = served(preset, server.url)
-        (folder / f"{name}.json").write_text(json.dumps(preset, indent=2))
+        file = folder / f"{preset['name']}.json"
+        file.write_text(json.dumps(preset, indent=2))
         for number, paths in enumerate(every):
-            server.files.add(folder / f"{name}.json", number, paths)
+            server.files.add(file, number, paths)
     if not (folder / "dpt_large.json").is_file():  # by which the package knows its folder
         shutil.copy(ROOT / "presets" / "dpt_large.json", folder)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from parity import dinov2
 
-from . import authors_files
-from .authors_files import calibrated, depth_anything, dpt_of_2021
+from .authors_files import depth_anything, dpt_of_2021
+from .calibration import CLASSES, calibrated
 
 LAST = "head.head.4"
 
@@ -38,7 +38,7 @@ def _dpt(preset, seed, folder):
 
 
 def _depth_anything(preset, seed, folder):
-    from parity.test_dinov2_full import hub_names
+    from parity.dinov2_hub import hub_names
     from safetensors.numpy import save_file
 
     encoder, backbone = (preset["architecture"][f"{x}_config"] for x in ("encoder", "backbone"))
@@ -173,7 +173,7 @@ def _classifier(preset, seed, folder):
             num_attention_heads=encoder["num_heads"],
             intermediate_size=encoder["mlp_dim"],
             image_size=16 * encoder["position_grid"][0],
-            num_labels=authors_files.CLASSES,
+            num_labels=CLASSES,
         )
     )
     _load(network, drawn({n: tuple(x.shape) for n, x in network.state_dict().items()}, seed))

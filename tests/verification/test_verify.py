@@ -176,6 +176,36 @@ def test_without_references_and_wrong_use(place, run, monkeypatch):
     assert code == 2 and "GB free, and" in err
 
 
+@pytest.mark.compiles_long
+def test_fewer_images(place, run):
+    """A result of one image is no result of three, but the other way round it is."""
+    url = {"format": "isl_org", "url": place.server.url + RELEASE + place.file}
+    place.write(sources=[url])
+    code, out, _ = run(NAME, "--pictures", "1")
+    (found,) = place.results
+    assert code == 0 and found["pictures"] == 1 and found["sizes"] == [[64, 64]]
+    assert "1 of 1 verified" in out and "1 of them compared on fewer than three images" in out
+    code, out, _ = run(NAME)
+    (found,) = place.results
+    assert code == 0 and "verified before" not in out and "fewer than" not in out
+    assert found["pictures"] == 3 and len(found["sizes"]) == 3
+    code, out, _ = run(NAME, "--pictures", "1")
+    assert code == 0 and "1 of 1 files were verified before" in out
+
+
+def test_small_files_come_first(place, run):
+    """What is wrong with a machine shows early; the table is in the order of the names."""
+    url = {"format": "isl_org", "url": place.server.url + RELEASE + "gone.pt"}
+    place.write("large", sources=[url], parameters=3_000_000)
+    place.write("small", sources=[url | {"url": url["url"] + "2"}], parameters=200_000)
+    code, out, _ = run("large", "small")
+    assert code == 1
+    assert re.findall(r"\[./2\] (\w+)", out) == ["small", "large"]
+    assert re.findall(r"^(large|small) ", out, re.M) == ["large", "small"]
+    with pytest.raises(ValueError, match="`pictures` must be 1 to 3. Received: 4"):
+        verify.verify(["small"], place.folder / "out", pictures=4)
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path, network):
     """In processes of their own, as a user has it."""
