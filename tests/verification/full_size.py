@@ -86,6 +86,14 @@ def prepare(place, server, names, only_one):
         shutil.copy(ROOT / "presets" / "dpt_large.json", folder)
 
 
+def forget_others(cache, path):
+    """Delete what the hub's cache holds of other repositories than that of a path on the server."""
+    ours = "models--" + path.partition("/resolve/")[0].strip("/").replace("/", "--")
+    for folder in cache.glob("models--*"):
+        if folder.name != ours:
+            shutil.rmtree(folder)
+
+
 def main():
     """Serve, verify, and return the command's exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -100,7 +108,7 @@ def main():
         parser.error("name presets with official files, or pass --all")
     place = args.out.absolute()
     hub = place / "hub"
-    files = MadeFiles(place / "files", [lambda: shutil.rmtree(hub / "hub", ignore_errors=True)])
+    files = MadeFiles(place / "files", lambda path: forget_others(hub / "hub", path))
     files.clear()
     with MadeServer(args.port).running() as server:  # addresses are part of what is verified
         server.files = files

@@ -29,9 +29,9 @@ class MadeFiles:
     made again must be the same.
     """
 
-    def __init__(self, folder, emptied=()):
-        """Args: folder: of the files. emptied: functions that make room before files are made."""
-        self.folder, self.emptied = Path(folder), emptied
+    def __init__(self, folder, make_room=lambda path: None):
+        """Args: folder: of the files. make_room: called with the path whose file is made next."""
+        self.folder, self.make_room = Path(folder), make_room
         self.sources, self._lock, self._present = {}, threading.Lock(), None
         self.folder.mkdir(parents=True, exist_ok=True)
         index = self.folder / INDEX
@@ -49,18 +49,18 @@ class MadeFiles:
         """The content, mapped from the disk. Raises: RuntimeError: it could not be made."""
         preset_file, number, name = self.sources[path]
         with self._lock:
-            self._make(preset_file, number)
+            self._make(path, preset_file, number)
             file = self.folder / preset_file.stem / name
             with open(file, "rb") as stream:
                 content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             self._register(path, content)
         return content
 
-    def _make(self, preset_file, number):
+    def _make(self, path, preset_file, number):
         if self._present == (preset_file, number):
             return
-        for function in (self.clear, *self.emptied):
-            function()
+        self.clear()
+        self.make_room(path)
         place = self.folder / preset_file.stem
         place.mkdir()
         print(f"    making {preset_file.stem}, file {number}", flush=True)

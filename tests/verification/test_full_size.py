@@ -170,6 +170,15 @@ def test_files_are_made_when_asked_for(made):
     assert again.index == made.index
 
 
+def test_the_cache_of_the_hub_holds_one_repository(made, tmp_path):
+    """That of a file being fetched stays: its name and place are known before it is made."""
+    for name in ("models--user--0", "models--user--1"):
+        (tmp_path / name / "blobs").mkdir(parents=True)
+    made.make_room = lambda path: full_size.forget_others(tmp_path, path)
+    assert bytes(made["/user/1/resolve/main/1.bin"])
+    assert [x.name for x in tmp_path.glob("models--*")] == ["models--user--1"]
+
+
 def test_another_content_is_noticed(made):
     path = "/user/0/resolve/main/0.bin"
     assert bytes(made[path]) == b"0 0.bin 0"
