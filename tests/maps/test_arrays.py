@@ -166,6 +166,8 @@ def test_masked_values_are_no_results():
         LabelMap(masked(np.uint8([[0, 1], [1, 0]]), 0, 0), ("sky", "road"))
     with pytest.raises(DepthError, match="Points: 1 of 12"):
         PointCloud(masked(VALUES.reshape(4, 3), 0, 0))
+    with pytest.raises(DepthError, match="Colours: 1 of 12 values are masked"):
+        PointCloud(VALUES.reshape(4, 3), masked(np.zeros((4, 3), "uint8"), 0, 0))
 
 
 def test_masked_distances_are_unknown():

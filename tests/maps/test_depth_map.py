@@ -476,8 +476,9 @@ def test_to_metric_refuses():
         depth.to_metric(points=[(0, 0, 1)])
     with raises("Received: 600, of which 0 can be used"):
         depth.to_metric(depth=np.zeros(shape))
-    with raises("max_depth"):
-        depth.to_metric(depth=np.ones(shape), max_depth=0)
+    for max_depth in (0, -1, np.nan, np.inf):
+        with raises("max_depth must be above 0 m and finite"):
+            depth.to_metric(depth=np.ones(shape), max_depth=max_depth)
     with raises("Received: 'exact'"):
         depth.to_metric(depth=np.ones(shape), method="exact")
 
