@@ -95,7 +95,7 @@ def test_others_are_named(keys, name):
         (DA3, "Depth Anything 3"),
         (ZOE, "ZoeDepth"),
         (ZOE_HF, "ZoeDepth"),
-        (("blocks.0.attn.qkv.weight", "blocks.0.ls1.gamma"), "an encoder of DINOv2"),
+        (("blocks.0.attn.qkv.weight", "blocks.0.ls1.gamma"), "a DINOv2 encoder without a decoder"),
         (("blocks.0.attn.qkv.weight", "blocks.0.gamma_1"), "a BEiT"),
     ],
 )

@@ -142,7 +142,7 @@ def test_the_cost_of_a_network_at_a_size_that_it_does_not_take(
     monkeypatch.setattr(presets, "read_preset", lambda name: preset)
     message = (
         "dpt_swin2_tiny_256 takes images of 64 x 64 (height x width) only. Received: "
-        "image_size=(96, 64). Compare it at its own size, or leave it out."
+        "image_size=(96, 64). Compare it at its own size, or omit it."
     )
     if place == "Python":
         with pytest.raises(EvaluationError) as caught:
