@@ -77,6 +77,24 @@ def test_an_interrupted_save_leaves_the_older_file(name, model, tmp_path, monkey
     assert content(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
+def test_an_older_file_is_replaced(name, model, tmp_path):
+    (tmp_path / name).write_bytes(b"old")
+    getattr(model, WAYS[name])(tmp_path / name)
+    assert list(content(tmp_path)) == [name]
+    assert content(tmp_path)[name] != b"old"
+
+
+def test_the_optimizer_needs_space_too(tmp_path, monkeypatch):
+    model = tiny.depth(preprocessor=tiny.preprocessor())
+    model.compile()
+    model.optimizer.build(model.trainable_variables)
+    free = 5 * model.count_params()  # bytes: enough for the weights alone
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free}))
+    with pytest.raises(WeightsError, match="too full"):
+        model.save_weights(tmp_path / "model.weights.h5")
+
+
 def test_keras_still_asks_before_it_overwrites(model, tmp_path, monkeypatch):
     file = tmp_path / "model.weights.h5"
     file.write_bytes(b"old")
