@@ -7,7 +7,13 @@ import keras
 from keras import ops
 
 from keras_dpt.ops import tensorflow_dense, torch_linear
-from keras_dpt.ops.convolution import convolve_to_learn, enlarge, learns_slowly, pointwise
+from keras_dpt.ops.convolution import (
+    convolve_to_learn,
+    enlarge,
+    learns_slowly,
+    pointwise,
+    same_convolution,
+)
 from keras_dpt.ops.depthwise import same_padding, sum_of_shifts
 from keras_dpt.ops.memory_order import keep_outputs_first
 from keras_dpt.ops.processor import computes_on_processor
@@ -21,8 +27,8 @@ class Conv2D(keras.layers.Conv2D):
     memory format "channels last"; Keras copies input and kernel back and forth, which takes as long
     as a fifth of DPT's convolutions.
 
-    On CPUs, JAX computes 1x1 convolutions as matrix products, and training may use
-    `keras_dpt.ops.convolution.convolve_to_learn`.
+    On CPUs, JAX computes 1x1 convolutions as matrix products and others by
+    `keras_dpt.ops.convolution.same_convolution`, and training may use `convolve_to_learn` there.
 
     Args, inputs and returns: as in `keras.layers.Conv2D`, with `data_format="channels_last"`.
     """
@@ -49,6 +55,8 @@ class Conv2D(keras.layers.Conv2D):
             x = convolve_to_learn(inputs, ops.convert_to_tensor(kernel))
         elif backend == "torch":
             return torch_linear.convolution(inputs, kernel, bias, self.strides, padding)
+        elif padding and backend == "jax":
+            x = same_convolution(inputs, ops.convert_to_tensor(kernel))
         else:
             x = super().convolution_op(inputs, kernel)
         return x if bias is None else x + bias

@@ -6,10 +6,13 @@ import keras
 from keras import ops
 
 from keras_dpt.ops import processor
+from keras_dpt.ops.attention import for_other_programs
 from keras_dpt.ops.processor import computes_on_processor
 from keras_dpt.ops.product import matmul
 
 _BAND = 8  # rows at once; more do not fit the processor's cache
+_PIXELS = 1536  # the same for `same_convolution`
+_CHANNELS = 128  # with fewer on one side, products are no faster than XLA's convolution
 
 
 def pointwise(x, kernel, strides):
@@ -40,6 +43,55 @@ def enlarge(x, kernel):
     return ops.reshape(x, (-1, height * rows, width * columns, outputs))
 
 
+def same_convolution(x, kernel):
+    """Convolution without steps, with zeros around the map.
+
+    On JAX in bfloat16, on CPUs with instructions for it, large ones are sums of products of
+    matrices: XLA would convert them to float32, which takes up to 1.7 times as long.
+
+    Args: x: `(B, H, W, C)` float. kernel: `(kh, kw, C, D)`, the same dtype, sides odd.
+    Returns: `(B, H, W, D)`.
+    """
+    in_jax = keras.config.backend() == "jax" and computes_on_processor()
+    half = keras.backend.standardize_dtype(x.dtype) == "bfloat16"
+    large = min(kernel.shape[2:]) >= _CHANNELS and max(kernel.shape[:2]) > 1
+    if in_jax and half and large and processor.multiplies_bfloat16() and not for_other_programs():
+        return convolve_in_bands(x, kernel)
+    return ops.conv(x, kernel, strides=1, padding="same", data_format="channels_last")
+
+
+def convolve_in_bands(x, kernel):
+    """`same_convolution` as products of matrices, in a loop over bands of rows.
+
+    Args, returns: see `same_convolution`; sides of the map are known.
+    """
+    rows, columns, channels, filters = kernel.shape
+    batch, height, width, _ = x.shape
+    band = min(height, max(1, _PIXELS // width))
+    bands = -(-height // band)
+    below = bands * band - height
+    # The zeros between two rows make a step of the kernel a step along all pixels of the band.
+    x = ops.pad(x, ((0, 0), (rows // 2, rows // 2 + below), (columns // 2,) * 2, (0, 0)))
+    row = width + columns - 1
+    count = band * row - (columns - 1)
+
+    def add(index, result):
+        image, start = index // bands, index % bands * band
+        piece = ops.slice(x, (image, start, 0, 0), (1, band + rows - 1, row, channels))
+        pixels = ops.reshape(piece, (-1, channels))
+        total = sum(
+            matmul(pixels[i * row + j : i * row + j + count], kernel[i, j], "float32")
+            for i in range(rows)
+            for j in range(columns)
+        )
+        total = ops.reshape(ops.pad(total, ((0, columns - 1), (0, 0))), (1, band, row, filters))
+        total = ops.cast(total[:, :, :width], x.dtype)
+        return ops.slice_update(result, (image, start, 0, 0), total)
+
+    result = ops.zeros((batch, bands * band, width, filters), x.dtype)
+    return ops.fori_loop(0, batch * bands, add, result)[:, :height]
+
+
 def convolve_to_learn(x, kernel):
     """Convolution whose gradient is made of another one and of products of matrices.
 
@@ -61,14 +113,14 @@ def convolve_to_learn(x, kernel):
         def backward(upstream):
             return input_gradient(kernel, upstream), kernel_gradient(x, upstream, kernel.shape[:2])
 
-        return _same(x, kernel), backward
+        return same_convolution(x, kernel), backward
 
     return forward(x, kernel)
 
 
 def input_gradient(kernel, upstream):
     """Gradient of `convolve_to_learn` by its input."""
-    return _same(upstream, ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2)))
+    return same_convolution(upstream, ops.transpose(ops.flip(kernel, (0, 1)), (0, 1, 3, 2)))
 
 
 def kernel_gradient(x, upstream, size):
@@ -126,10 +178,6 @@ def _sum_over_bands(x, upstream, size):
     total = ops.zeros((rows * columns, channels, upstream.shape[-1]), "float32")
     total = ops.fori_loop(0, bands, add, total)
     return ops.cast(ops.reshape(total, (rows, columns, channels, -1)), x.dtype)
-
-
-def _same(x, kernel):
-    return ops.conv(x, kernel, strides=1, padding="same", data_format="channels_last")
 
 
 @functools.cache

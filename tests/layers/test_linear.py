@@ -73,6 +73,43 @@ def test_training_has_the_gradients_of_keras(size, shape, monkeypatch):
         assert bool(calls) == training
 
 
+@pytest.mark.parametrize("size", [(3, 3), (5, 3), (1, 3), (7, 1)])
+@pytest.mark.parametrize("shape", [(1, 9, 11, 4), (2, 17, 6, 3), (9, 5, 8, 2)])
+def test_bands_of_rows_make_the_same_convolution(size, shape, monkeypatch):
+    monkeypatch.setattr(convolution, "_PIXELS", 40)  # several bands, the last one cut
+    x, kernel = (ops.convert_to_tensor(maps(*s)) for s in (shape, (*size, shape[-1], 6)))
+    mine = convolution.convolve_in_bands(x, kernel)
+    theirs = ops.conv(x, kernel, strides=1, padding="same", data_format="channels_last")
+    np.testing.assert_allclose(*map(ops.convert_to_numpy, (mine, theirs)), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("instructions", ["avx2 avx512f", "avx512f avx512_bf16"])
+def test_bands_are_for_jax_in_bfloat16_with_its_instructions(dtype, instructions, monkeypatch):
+    calls = []
+
+    def convolve_in_bands(*args):
+        calls.append(args)
+        return bands(*args)
+
+    bands = convolution.convolve_in_bands
+    monkeypatch.setattr(convolution, "convolve_in_bands", convolve_in_bands)
+    monkeypatch.setattr(cpu, "description", lambda: instructions)
+    x = maps(1, 20, 12, 128)
+    layer, small = (linear.Conv2D(n, 3, padding="same", dtype=dtype) for n in (128, 8))
+    exact = linear.Conv2D(128, 3, padding="same")
+    for each in (layer, small, exact):
+        each.build(x.shape)
+    exact.set_weights(layer.get_weights())
+    small(x)
+    assert not calls
+    half = ops.convert_to_numpy(ops.cast(layer(x), "float32"))
+    expected = dtype == "bfloat16" and "bf16" in instructions and keras.config.backend() == "jax"
+    assert bool(calls) == expected
+    exact = ops.convert_to_numpy(exact(x))
+    assert np.std(half - exact) < 2**-7 * np.std(exact)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"kernel_size": 4}, {"kernel_size": (2, 3), "use_bias": False, "activation": "relu"}],
