@@ -41,7 +41,8 @@ from keras_dpt.presets import read_preset
 preset, height, width, *files = sys.argv[1:]
 model = keras_dpt.DPTDepth.from_architecture(read_preset(preset))
 for name, path in zip(files[::2], files[1::2]):
-    export_model(model, path, name, image_size=(int(height), int(width)))
+    # With random weights a map may be so flat that rounding is a percent of its range.
+    export_model(model, path, name, image_size=(int(height), int(width)), tolerance=0.1)
 """
 
 
