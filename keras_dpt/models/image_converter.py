@@ -1,5 +1,7 @@
 """Pixels to network input: the size rule of DPT and the only mean and standard deviation."""
 
+import sys
+
 import keras
 import numpy as np
 from keras import ops
@@ -160,7 +162,7 @@ class DPTImageConverter(keras_hub.layers.ImageConverter):
         return np.pad(image, (*zip(before, after, strict=True), (0, 0)))
 
     def call(self, inputs):
-        if self._use_tf_workflow():
+        if _is_traced(inputs):
             return self._call_in_graph(inputs)
         if isinstance(inputs, list | tuple):
             images = [self._pixels(_numpy(x)) for x in inputs]
@@ -249,6 +251,12 @@ def _check_numbers(name, value, above=-np.inf):
     ):
         what = "finite numbers" if above == -np.inf else f"finite numbers above {above}"
         raise ValueError(f"`{name}` must be one or three {what}. Received: {value!r}.")
+
+
+def _is_traced(x):
+    """Whether it is a tensor of a graph that TensorFlow makes, for `tf.data` or `tf.function`."""
+    tensorflow = sys.modules["tensorflow"] if type(x).__module__.startswith("tensorflow") else None
+    return tensorflow is not None and tensorflow.is_symbolic_tensor(x)
 
 
 def _numpy(x):
