@@ -196,9 +196,8 @@ def video_writer(path: str | os.PathLike, rate: float):
     av = import_av()
     path = Path(path)
     if path.suffix.lower() != ".mp4":
-        raise VideoError(
-            f"{path}: videos are written as .mp4. Received: {path.suffix or 'nothing'!r}."
-        )
+        received = repr(path.suffix) if path.suffix else "a name without ending"
+        raise VideoError(f"{path}: videos are written as .mp4. Received: {received}.")
     try:
         with written_whole(path, VideoError) as file, av.open(file, "w", format="mp4") as container:
             writer = _Writer(av, container, rate)

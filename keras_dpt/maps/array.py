@@ -74,6 +74,6 @@ def suffix_of(file, format, suffixes, error_class, hint=""):
     if suffix not in suffixes and given is None:
         raise error_class(
             f"{file}: the file's name must end in {', '.join(suffixes)}. Received: "
-            f"{suffix or 'nothing'!r}. {hint}".rstrip()
+            f"{repr(suffix) if suffix else 'a name without ending'}. {hint}".rstrip()
         )
     return given or suffix

@@ -319,7 +319,7 @@ def _known_suffix(path: Path) -> str:
     if suffix not in DEPTH_SUFFIXES:
         raise DepthError(
             f"{path}: depth files end in {', '.join(DEPTH_SUFFIXES)}. Received: "
-            f"{suffix or 'nothing'!r}. "
+            f"{repr(suffix) if suffix else 'a name without ending'}. "
             "For a coloured image: depth.colorize().save(path)."
         )
     return suffix

@@ -334,7 +334,7 @@ def _known_suffix(path: Path) -> str:
     if suffix not in LABEL_SUFFIXES:
         raise LabelError(
             f"{path}: label files end in {', '.join(LABEL_SUFFIXES)}. Received: "
-            f"{suffix or 'nothing'!r}. "
+            f"{repr(suffix) if suffix else 'a name without ending'}. "
             "For a coloured image: labels.colorize().save(path)."
         )
     return suffix

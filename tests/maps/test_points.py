@@ -227,6 +227,8 @@ def test_nonsense_is_no_cloud(points, colors):
 def test_files_that_cannot_be_written_say_why(cloud, tmp_path):
     with pytest.raises(DepthError, match=r"end in .ply, .glb, .gltf. Received: '.xyz'"):
         cloud.save(tmp_path / "a.xyz")
+    with pytest.raises(DepthError, match="Received: a name without ending"):
+        cloud.save(tmp_path / "cloud")
     with pytest.raises(DepthError, match="there is no folder"):
         cloud.save(tmp_path / "no" / "a.ply")
 
