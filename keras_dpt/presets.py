@@ -30,13 +30,13 @@ def read_preset(name):
     weights says so, `None` where the training data make it doubtful), `training_data`, `notes`,
     `parity` (measured figures).
 
-    Raises: ValueError: there is no such preset; the message lists close matches and all names.
+    Raises: ValueError: there is no such preset; the message has close matches.
     """
     names = sorted(file.stem for file in _directory().glob("*.json"))
     if name not in names:
-        close = difflib.get_close_matches(str(name), names, n=3)
+        close = difflib.get_close_matches(str(name).lower(), names, n=3)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise ValueError(f"There is no preset {name!r}.{hint} Presets: {', '.join(names)}.")
+        raise ValueError(f"There is no preset {name!r}.{hint} `keras-dpt presets` lists all.")
     return json.loads((_directory() / f"{name}.json").read_text(encoding="utf-8"))
 
 

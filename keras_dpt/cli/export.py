@@ -86,7 +86,7 @@ def _size(text):
     """`(height, width)` from "384x640"."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None:
-        raise ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH, as in 384x384")
+        raise ArgumentTypeError(f"expected HEIGHTxWIDTH, such as 384x384. Received: {text!r}")
     return int(match[1]), int(match[2])
 
 

@@ -24,8 +24,8 @@ def add_parser(commands, common):
     source.add_argument(
         "--preset",
         default="dpt_mini_nyuv2_metric",
-        help="name, file or directory (default: %(default)s, for trying out; dpt_hybrid_nyu knows "
-        "rooms better)",
+        help="name, file or directory (default: %(default)s, for trying out; dpt_hybrid_nyu is "
+        "more accurate indoors)",
     )
     source.add_argument(
         "--depth",
@@ -66,8 +66,8 @@ def add_parser(commands, common):
         "--max-tilt",
         type=float,
         metavar="DEGREES",
-        help="leave out surfaces turned further away from the camera: 85 for the points between a "
-        "thing and what is behind it, which no surface has",
+        help="leave out surfaces turned further away from the camera: 85 removes points in "
+        "mid-air at the edges of objects",
     )
     parser.add_argument(
         "--max-points",

@@ -62,7 +62,7 @@ PAIRS = {
     ("torch", "openvino"): Pair(dynamic=False, packages=("onnx", "onnxscript")),
 }
 
-_STUCK = "its exporter gets stuck in the symbolic sizes of a hybrid"
+_STUCK = "its exporter does not finish with free image sizes"
 REASONS = {
     ("torch", "onnx"): _STUCK,
     ("torch", "openvino"): _STUCK,

@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+from keras_dpt.errors import ExportError
 from keras_dpt.export.formats import check_packages, find_format
+from keras_dpt.export.parity import first_line
 from keras_dpt.late_tensorflow import import_tensorflow
 
 # By default, OpenVINO computes in bfloat16 if the CPU can.
@@ -22,16 +24,24 @@ def load_exported(path, format, threads=None, options=None):
 
     Returns: function of images `(B, H, W, 3)` float32 that returns the network's output, both NumPy
         arrays.
-    Raises: keras_dpt.ExportError: (a ValueError) unknown format, or its runtime is not installed.
+    Raises: keras_dpt.ExportError: (a ValueError) unknown format, its runtime is not installed or
+        cannot read the file, or there is none.
     """
     form = find_format(format)
     check_packages([form.runtime], f"Running {form.name} files")
     path = os.fspath(Path(path))
-    if form.name == "openvino":
-        return _openvino(path, threads, OPENVINO_FLOAT32 if options is None else options)
-    return {"onnx": _onnx, "tf_saved_model": _saved_model, "litert": _litert}[form.name](
-        path, threads
-    )
+    if not os.path.exists(path):
+        raise ExportError(f"There is no file {path}.")
+    try:
+        if form.name == "openvino":
+            return _openvino(path, threads, OPENVINO_FLOAT32 if options is None else options)
+        return {"onnx": _onnx, "tf_saved_model": _saved_model, "litert": _litert}[form.name](
+            path, threads
+        )
+    except Exception as error:  # each runtime has its own
+        raise ExportError(
+            f"{path} cannot be read as {form.name}: {first_line(error)}. Is it of another format?"
+        ) from error
 
 
 def _onnx(path, threads):
@@ -56,7 +66,7 @@ def _openvino(path, threads, options):
 def _litert(path, threads):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter, shape = None, None
+    interpreter, shape = Interpreter(model_path=path), None  # says what is wrong with the file
 
     def run(images):
         nonlocal interpreter, shape

@@ -308,7 +308,7 @@ def _unreadable(path: Path, error: Exception) -> ImageError:
 def missing_hint(path: Path) -> str:
     """What to do about a file that is not there."""
     if path.parts[0].lower() in ("http:", "https:"):  # `Path` has made one slash of two
-        return " It is an address: download it first, and give the file."
+        return " URLs are not supported: download it first, and pass the file."
     return " Check the name."
 
 
@@ -327,7 +327,7 @@ def _array_to_rgb(array: np.ndarray, name: str) -> np.ndarray:
         if array.ndim == 3 and array.shape[0] in (1, 3, 4):
             hint = " Move the channels last: array.transpose(1, 2, 0)."
         elif array.ndim == 4:
-            hint = " Pass the pictures of a batch one by one, as a list."
+            hint = " Pass the images of a batch as a list."
         raise ImageError(f"{name}: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).{hint}")
     if array.size == 0:
         raise ImageError(f"{name}: it has no pixels.")

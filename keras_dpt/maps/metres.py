@@ -34,7 +34,7 @@ def check_metres(metres, max_depth=FARTHEST, name="points", error_class=DepthErr
         raise error_class(
             f"{name}: did you mean metres? Received: {low:g} to {high:g}, most of it beyond "
             f"{max_depth:g} m. Divide millimetres by 1000 ({low / 1000:.4g} to "
-            f"{high / 1000:.4g} m), or pass a larger max_depth."
+            f"{high / 1000:.4g} m)."
         )
     if high > max_depth:
         logger.warning(

@@ -23,8 +23,10 @@ class Saving:
             max_shard_size: GB; larger weights are split into several files. `None` writes one file.
 
         Raises:
-            keras_dpt.WeightsError: the disk is too full.
+            keras_dpt.WeightsError: the disk is too full, or `preset_dir` is a file.
         """
+        if Path(preset_dir).is_file():
+            raise WeightsError(f"A preset is a folder. Received: {preset_dir}, which is a file.")
         with (
             _enough_space(preset_dir, self.weights),
             folder_renewed(Path(preset_dir), "config.json") as folder,

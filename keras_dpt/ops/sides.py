@@ -17,8 +17,8 @@ def check_sides(shape, multiple, advised=None):
     known = isinstance(height, int) and isinstance(width, int)
     received = f" Received: {height} x {width} (height x width)." if known else ""
     message = (
-        f"Image sides must be multiples of {multiple}.{received} Set `multiple_of` of the image "
-        f"converter to {advised or multiple}, or resize the images."
+        f"Image sides must be multiples of {multiple}.{received} Resize the images, or use "
+        f"`predict_image`, with {advised or multiple} as `multiple_of` of the image converter."
     )
     for side in (height, width):
         if isinstance(side, int):

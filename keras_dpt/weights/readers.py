@@ -73,13 +73,20 @@ class Checkpoint:
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
+def _hub_hint(path):
+    """What was meant by a path with one slash that is not there."""
+    if path.is_absolute() or len(path.parts) != 2 or path.suffix or path.parts[0] in (".", ".."):
+        return ""
+    return f" For a Hugging Face repository, pass 'hf://{path.as_posix()}'."
+
+
 def weight_files(path):
     """The files that hold the weights of a file or a Hugging Face directory.
 
     Raises: WeightsError: there are none, or one is missing.
     """
     if not path.exists():
-        raise WeightsError(f"There is no file or directory {path}.")
+        raise WeightsError(f"There is no file or directory {path}.{_hub_hint(path)}")
     candidates = [path / name for name in HF_FILES] if path.is_dir() else [path]
     file = next(filter(Path.is_file, candidates), None)
     if file is None and path.is_dir() and (pair := _encoder_and_head(path)):

@@ -306,7 +306,7 @@ def test_bool_array():
         (np.full((2, 2), 256), "256"),
         (np.full((2, 2), -1, np.int8), "-1"),
         (np.zeros(5), r"(H, W)"),
-        (np.zeros((1, 4, 4, 3)), "one by one"),
+        (np.zeros((1, 4, 4, 3)), "as a list"),
         (np.zeros((3, 8, 8)), "transpose"),
         (np.zeros((8, 8, 2)), "(8, 8, 2)"),
         (np.zeros((0, 8, 3)), "no pixels"),

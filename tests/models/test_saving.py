@@ -119,3 +119,11 @@ def test_bytes_of_dtypes():
 
     sizes = {"float32": 4, "bfloat16": 2, "int64": 8, "bool": 1, "int4": 1, "float8_e4m3fn": 1}
     assert {dtype: _bytes_of(dtype) for dtype in sizes} == sizes
+
+
+def test_a_preset_is_no_file(model, tmp_path):
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"kept")
+    with pytest.raises(WeightsError, match="A preset is a folder. Received: .*photo.jpg"):
+        model.save_to_preset(photo)
+    assert content(tmp_path) == {"photo.jpg": b"kept"}

@@ -173,3 +173,11 @@ def test_missing(tmp_path):
         Checkpoint(tmp_path / "nowhere.pt")
     with pytest.raises(WeightsError, match=r"holds no weights.*model\.safetensors"):
         Checkpoint(tmp_path)
+
+
+def test_the_name_of_a_repository_without_its_scheme():
+    with pytest.raises(WeightsError, match=r"pass 'hf://Intel/dpt-large'"):
+        Checkpoint("Intel/dpt-large")
+    with pytest.raises(WeightsError) as error:
+        Checkpoint("weights/nowhere.pt")
+    assert "hf://" not in str(error.value)
