@@ -5,7 +5,9 @@
 mutmut makes the changes, finds the tests that reach each and runs them; what it is told is in
 `[tool.mutmut]` of pyproject.toml. This draws a sample per package, the same for the same source
 and seed, hands it to mutmut with the quick tests of that package, and writes build/mutants.md.
-With --again, after tests were added, only those run that no test noticed the last time.
+What mutmut calls a survivor then runs all of these tests in a process of its own: mutmut's have
+imported the package and filled its caches before the change. With --again, after tests were added,
+only those run that no test noticed the last time.
 """
 
 import argparse
@@ -20,8 +22,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "mutants"
+FOR_KERAS = ROOT / ".ci" / "mutmut_for_keras.py"
+LONGEST = 900  # seconds, of all quick tests of a package
 # Exit codes of pytest in mutmut's files; any other is a crash, which a test run would notice.
-SURVIVED, UNREACHED, NOT_RUN = 0, (5, 33), (None, 2)
+SURVIVED, CAUGHT, UNREACHED, NOT_RUN = 0, 1, (5, 33), (None, 2)
 TIMED_OUT = (-24, 24, 152, 255, 36)
 
 
@@ -60,17 +64,40 @@ def exit_codes():
 
 def run_mutants(names, jobs):
     """`mutmut run` in the folder where we are; what it prints is in run.log."""
-    command = [Path(sys.executable).with_name("mutmut"), "run", "--max-children", str(jobs), *names]
-    # Each mutant is a fork of a process that has imported and run everything. Threads do not
-    # survive that, so there must be none.
-    environment = {"OMP_NUM_THREADS": "1", "PYTEST_DEBUG_TEMPROOT": str(Path("tmp").resolve())}
+    command = [sys.executable, FOR_KERAS, "run", "--max-children", str(jobs), *names]
     with Path("run.log").open("w") as log:
-        done = subprocess.run(command, env=os.environ | environment, stdout=log, stderr=log)
+        done = subprocess.run(command, env=environment(), stdout=log, stderr=log)
     codes = {name: code for name, code in exit_codes().items() if name in names}
     if done.returncode or any(code in NOT_RUN for code in codes.values()):
         text = Path("run.log").read_text("utf-8", "replace")[-3000:]
         raise SystemExit(f"{text}\nmutmut did not get through its mutants; see above.")
     return codes
+
+
+def environment(**more):
+    """For mutmut and pytest in the folder where we are."""
+    # Each mutant is a fork of a process that has imported and run everything. Threads do not
+    # survive that, so there must be none.
+    return os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTEST_DEBUG_TEMPROOT": str(Path("tmp").resolve()),
+        **more,
+    }
+
+
+def is_caught_alone(package, name):
+    """Whether the package's tests fail in a process that has the change from the beginning."""
+    command = [sys.executable, FOR_KERAS, "pytest", "-x", "-q", f"tests/{package}"]
+    folder = Path("mutants").resolve()
+    settings = environment(MUTANT_UNDER_TEST=name, PYTHONPATH=str(folder))
+    with Path("alone.log").open("w") as log:
+        try:
+            done = subprocess.run(
+                command, cwd=folder, env=settings, stdout=log, stderr=log, timeout=LONGEST
+            )
+        except subprocess.TimeoutExpired:
+            return True
+    return done.returncode != 0
 
 
 def try_package(package, count, seed, jobs, again=None):
@@ -91,8 +118,12 @@ def try_package(package, count, seed, jobs, again=None):
         chosen = random.Random(seed).sample(names, min(count, len(names)))
         total, codes = len(names), {}
     codes |= run_mutants(chosen, jobs) if chosen else {}
-    shutil.rmtree("tmp")
     kept = [name for name, code in codes.items() if code in (SURVIVED, *UNREACHED)]
+    if kept and is_caught_alone(package, ""):
+        raise SystemExit(f"{package}: the tests fail without a change; see alone.log.")
+    codes |= {name: CAUGHT for name in kept if is_caught_alone(package, name)}
+    shutil.rmtree("tmp")
+    kept = [name for name in kept if codes[name] != CAUGHT]
     return {"total": total, "codes": codes, "diffs": {n: get_diff_for_mutant(n) for n in kept}}
 
 
