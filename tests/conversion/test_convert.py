@@ -225,6 +225,16 @@ def test_an_official_file_is_known_by_its_hash(
     assert json.loads((out / CARD).read_text())["preset"] == "metric" and not caplog.records
 
 
+def test_an_official_hash_is_compared_with_its_preset(authors_file, tmp_path, small_presets):
+    hashed = {"format": "isl_org", "url": "http://x/y.pt"}
+    hashed["sha256_prefix"] = sha256_of(authors_file)[:8]
+    other = small_preset("deeper", [hashed])
+    other["architecture"]["encoder_config"]["num_layers"] = 5
+    small_presets(other)
+    with pytest.raises(WeightsError, match="is not of preset 'deeper'"):
+        convert(authors_file, tmp_path / "out")
+
+
 def test_another_network_than_the_named_presets(authors_file, tmp_path, fake_network):
     with pytest.raises(WeightsError, match="authors.safetensors is not of preset 'dpt_large'") as e:
         convert(authors_file, tmp_path / "out", preset="dpt_large")
