@@ -61,8 +61,9 @@ def check_graph(model, sizes):
 def check_config(layer):
     """The config holds every constructor argument, survives JSON, and rebuilds the layer."""
     config = layer.get_config()
+    starred = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     for name, parameter in inspect.signature(type(layer).__init__).parameters.items():
-        if name != "self" and parameter.kind != parameter.VAR_KEYWORD:
+        if name != "self" and parameter.kind not in starred:
             assert name in config, f"{type(layer).__name__}.get_config() lacks {name!r}"
     stored = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
     # A copy: keras-hub's `from_config` puts objects into the dict that it is given.

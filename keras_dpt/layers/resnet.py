@@ -92,7 +92,8 @@ class SymmetricConvNorm(keras.layers.Layer):
         }
 
 
-@keras.saving.register_keras_serializable(package="keras_dpt")
+# Not by its own name: a class of `resnet_v2` has it.
+@keras.saving.register_keras_serializable(package="keras_dpt", name="ResNetV1Stem")
 class ResNetStem(SymmetricConvNorm):
     """A 7x7 convolution and 3x3 max-pooling, each halving the image.
 
@@ -118,7 +119,7 @@ class ResNetStem(SymmetricConvNorm):
         return keras.layers.Layer.get_config(self) | {"channels": self.filters}
 
 
-@keras.saving.register_keras_serializable(package="keras_dpt")
+@keras.saving.register_keras_serializable(package="keras_dpt", name="ResNetV1Bottleneck")
 class Bottleneck(keras.layers.Layer):
     """Three convolutions, 1x1, 3x3 and 1x1, around a shortcut; the 3x3 one has the stride.
 

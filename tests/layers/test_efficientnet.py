@@ -37,6 +37,16 @@ def test_contract(tmp_path):
     check_layer(layer, [(maps(2, 7, 9, 6),), (maps(2, 8, 5, 6),)], tmp_path)
 
 
+@pytest.mark.parametrize("options", [{"filters": 5}, {"filters": None, "kernel_size": 3}])
+def test_convolution_contract(options, tmp_path):
+    layer = ConvNorm(strides=2, activate=False, **options)
+    layer.build((None, None, None, 4))
+    check_layer(tiny.randomize(layer), [(maps(2, 7, 9, 4),), (maps(2, 10, 4, 4),)], tmp_path)
+    assert layer.get_config()["activate"] is False
+    assert layer.compute_output_shape((None, 7, 9, 4)) == (None, 4, 5, options["filters"] or 4)
+    assert layer.convolutions() == [layer]
+
+
 def test_stem_contract(tmp_path):
     layer = EfficientNetStem(8)
     layer.build((None, None, None, 3))

@@ -108,3 +108,65 @@ def test_skip_where_there_is_none_and_the_reverse():
         fusion(has_skip=False)(x, skip)
     with pytest.raises(ValueError, match="has_skip=True.* was called without `skip`"):
         fusion(has_skip=True)(x)
+
+
+@pytest.mark.parametrize("use_batch_norm", [False, True])
+def test_a_rectified_shortcut(use_batch_norm):
+    layers = [ResidualConvUnit(CHANNELS, use_batch_norm, None, each) for each in (False, True)]
+    (x,) = maps(3, 5)
+    for layer in layers:
+        layer.build(x.shape)
+        tiny.randomize(layer)
+    plain, rectified = (arrays(layer(x)) for layer in layers)
+    np.testing.assert_allclose(rectified - plain, np.maximum(-x, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("use_batch_norm", "use_bias", "expected"),
+    [(False, None, True), (True, None, False), (False, False, False), (True, True, True)],
+)
+def test_which_units_have_biases(use_batch_norm, use_bias, expected):
+    if use_batch_norm and use_bias:
+        pytest.skip("no network has both")
+    layer = FeatureFusion(CHANNELS, use_batch_norm=use_batch_norm, use_bias=use_bias)
+    layer.build((None, None, None, CHANNELS))
+    paths = weights(layer)
+    for unit in (1, 2):
+        for conv in (1, 2):
+            assert (f"residual_unit{unit}/conv{conv}/bias" in paths) == expected
+    assert "projection/bias" in paths
+
+
+OTHERS = [
+    {"rectified_shortcut": True, "out_channels": 3},
+    {"use_bias": False, "use_projection": False},
+]
+
+
+@pytest.mark.parametrize("options", OTHERS)
+def test_other_fusions(options, tmp_path):
+    layer, (x, skip) = FeatureFusion(CHANNELS, **options), maps(3, 5, 2)
+    layer.build(x.shape)
+    tiny.randomize(layer)
+    y = layer.residual_unit1(ops.convert_to_tensor(skip)) + ops.convert_to_tensor(x)
+    y = layer.residual_unit2(y)
+    y = layer.projection(y) if options.get("use_projection", True) else y
+    expected = arrays(resize_bilinear(y, (6, 10), align_corners=True))
+    np.testing.assert_allclose(arrays(layer(x, skip)), expected, atol=1e-5)
+    assert layer.residual_unit1.rectified_shortcut == options.get("rectified_shortcut", False)
+    check_layer(layer, [(x, skip), maps(4, 6, 2)], tmp_path)
+
+
+def test_a_skip_of_another_size_is_stretched(tmp_path):
+    layer = FeatureFusion(CHANNELS, stretch_skip=True)
+    (x,), (skip,) = maps(4, 6), maps(3, 5)
+    layer.build(x.shape)
+    tiny.randomize(layer)
+    stretched = arrays(resize_bilinear(skip, (4, 6), align_corners=False))
+    np.testing.assert_allclose(arrays(layer(x, skip)), arrays(layer(x, stretched)), atol=1e-5)
+    check_layer(layer, [(x, skip), (*maps(5, 7), *maps(6, 4))], tmp_path)
+
+
+def test_only_a_projection_changes_the_width():
+    with pytest.raises(ValueError, match="Only a projection can change the width"):
+        FeatureFusion(CHANNELS, use_projection=False, out_channels=3)

@@ -3,12 +3,24 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_dpt.layers.beit import ClassToken
+from keras_dpt.layers.dinov2 import SwiGLU
+from keras_dpt.layers.efficientnet import ConvNorm
+from keras_dpt.layers.feature_fusion import FeatureFusion, ResidualConvUnit
+from keras_dpt.layers.heads import DepthHead, SegmentationHead
 from keras_dpt.layers.initializers import (
     HostTruncatedNormal,
     HostVarianceScaling,
     decoder_initializer,
     default_initializer,
 )
+from keras_dpt.layers.readout import ReadProject
+from keras_dpt.layers.reassemble import Reassemble
+from keras_dpt.layers.resnet import SymmetricConvNorm
+from keras_dpt.layers.resnet_v2 import WeightStandardizedConv2D
+from keras_dpt.layers.swin import PatchMerging
+from keras_dpt.layers.transformer import MLP, Attention, PatchEmbedding, PositionEmbedding
+from keras_dpt.layers.window_attention import CosineWindowAttention
 
 
 @pytest.mark.parametrize(
@@ -48,3 +60,49 @@ def test_half_precision():
     assert keras.backend.standardize_dtype(default_initializer()((4, 5), "bfloat16").dtype) == (
         "bfloat16"
     )
+
+
+DENSE = 2.0, "fan_out"  # before a ReLU: ResNet's and EfficientNet's
+GLOROT, TORCH = (1.0, "fan_avg"), (1 / 3, "fan_in")
+STARTS = [
+    (PatchEmbedding(8, 4), {"projection": GLOROT}),
+    (Attention(8, 2), {"qkv": GLOROT, "projection": GLOROT}),
+    (MLP(8, 12), {"dense1": GLOROT, "dense2": GLOROT}),
+    (SwiGLU(8, 12), {"dense1": GLOROT, "dense2": GLOROT}),
+    (ReadProject(8), {"token": GLOROT, "readout": GLOROT}),
+    (Reassemble(8, 2), {"projection": GLOROT, "resize": GLOROT}),
+    (Reassemble(8, 0.5), {"projection": GLOROT, "resize": GLOROT}),
+    (PatchMerging(8), {"reduction": GLOROT}),
+    (CosineWindowAttention(8, 2, 3), {"offsets1": GLOROT, "offsets2": GLOROT}),
+    (ResidualConvUnit(8), {"conv1": TORCH, "conv2": TORCH}),
+    (FeatureFusion(8), {"projection": TORCH}),
+    (DepthHead((8, 4), projection_channels=8), {"conv1": TORCH, "conv2": TORCH}),
+    (DepthHead((8, 4), projection_channels=8), {"projection": TORCH}),
+    (SegmentationHead(3, 8), {"conv1": TORCH, "conv2": GLOROT}),
+    (SymmetricConvNorm(8), {"conv": DENSE}),
+    (ConvNorm(8), {"conv": DENSE}),
+    (WeightStandardizedConv2D(8, 3), {"": GLOROT}),
+]
+
+
+@pytest.mark.parametrize(("layer", "starts"), STARTS, ids=lambda x: type(x).__name__)
+def test_where_kernels_start(layer, starts):
+    """By our initializers, which take no compilation on JAX, and with the sources' variances."""
+    for name, start in starts.items():
+        initializer = (getattr(layer, name) if name else layer).kernel_initializer
+        assert type(initializer) is HostVarianceScaling
+        assert (initializer.scale, initializer.mode) == start
+
+
+def test_where_the_rest_starts():
+    assert ConvNorm(None, 3).conv.depthwise_initializer.mode == "fan_in"
+    conv3 = DepthHead((8, 4)).conv3
+    assert conv3.kernel_initializer.stddev == 0.02
+    assert type(conv3.bias_initializer) is keras.initializers.Ones
+    assert type(DepthHead((8, 4), None).conv3.bias_initializer) is keras.initializers.Zeros
+    for layer in (ClassToken(), PositionEmbedding((9, 9), distilled=True)):
+        layer.build((None, 9, 9, 512))
+        for variable in layer.weights:
+            spread = ops.convert_to_numpy(variable.value).std()
+            # 0.02, cut at two of them.
+            assert spread == pytest.approx(0.0176, rel=0.15), variable.path

@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 from contracts import arrays, check_layer
 
-from keras_dpt.layers.outputs import Clamped, InverseAffine, RelativeInverseDepth, ScaledSigmoid
+from keras_dpt.layers.outputs import (
+    Clamped,
+    InverseAffine,
+    RelativeInverseDepth,
+    ResizeLike,
+    ScaledSigmoid,
+)
+from keras_dpt.ops.resize import resize_bilinear
 
 
 def maps(height, width, channels=6):
@@ -70,12 +77,44 @@ def test_what_the_output_is(layer, kind, unit, bounds, activation):
 
 
 @pytest.mark.parametrize(
+    ("scale", "shift", "farthest"), [(0.25, 0.0, 1e8), (0.25, -1.0, 1e8), (-0.1, 0.5, 1e8)]
+)
+def test_where_nothing_bounds_the_metres(scale, shift, farthest):
+    assert InverseAffine(scale, shift).range == (0, farthest)
+
+
+def test_no_depth_is_nearer_than_ten_nanometres():
+    layer, values = ScaledSigmoid(20), np.array([0.0, -1.0, 1e-9, 4.0])
+    for convert in (layer.to_inverse_depth, layer.from_inverse_depth):
+        np.testing.assert_allclose(convert(values), [1e8, 1e8, 1e8, 0.25])
+
+
+def test_resize_like(tmp_path):
+    layer, x, like = ResizeLike(), maps(3, 5), maps(7, 6, 2)
+    expected = arrays(resize_bilinear(x, (7, 6), align_corners=False))
+    np.testing.assert_array_equal(arrays(layer(x, like)), expected)
+    check_layer(layer, [(x, like), (maps(4, 6), maps(8, 9, 2))], tmp_path)
+
+
+def test_relative_depth_is_float32_and_as_it_was(tmp_path):
+    x = maps(3, 5, 1)
+    np.testing.assert_array_equal(arrays(RelativeInverseDepth()(x)), x)
+    check_layer(RelativeInverseDepth(), [(x,), (maps(4, 6, 1),)], tmp_path)
+
+
+@pytest.mark.parametrize(
     "make, message",
     [
         (lambda: InverseAffine(float("nan"), 1), "`scale` must be a finite number"),
         (lambda: ScaledSigmoid(0), "`max_depth` must be a finite number above 0. Received: 0"),
         (lambda: ScaledSigmoid(None), "`max_depth` must be"),
         (lambda: Clamped(3, 2), "below `max_depth`"),
+        (lambda: Clamped(2, 2), "below `max_depth`"),
+        (lambda: Clamped(-1, 2), "`min_depth` must be at least 0"),
+        (lambda: Clamped(-2, -1), "`max_depth` must be a finite number above 0. Received: -1"),
+        (lambda: Clamped(0, 2, float("inf")), "`offset` must be a finite number. Received: inf"),
+        (lambda: InverseAffine(1, None), "`shift` must be a finite number. Received: None"),
+        (lambda: InverseAffine(True, 1), "`scale` must be a finite number. Received: True"),
     ],
 )
 def test_numbers_that_make_no_sense(make, message):

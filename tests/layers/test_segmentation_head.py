@@ -44,6 +44,24 @@ def test_by_its_parts():
     np.testing.assert_allclose(arrays(layer(x)), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("factor", [1, 2])
+def test_logits_of_the_size_of_an_image(factor, tmp_path):
+    x, like = maps(3, 5), np.zeros((2, 7, 12, 3), "float32")
+    layer = head(factor=factor)
+    expected = small_logits(layer, x).astype("float32")
+    expected = arrays(resize_bilinear(expected, (7, 12), align_corners=True))
+    np.testing.assert_allclose(arrays(layer(x, like)), expected, atol=1e-5)
+    other = maps(4, 6), np.zeros((2, 8, 9, 3), "float32")
+    check_layer(layer, [(x, like), other], tmp_path, float32_layers=("conv2",))
+
+
+def test_defaults_are_those_of_the_source():
+    config = SegmentationHead(4).get_config()
+    assert (config["channels"], config["dropout"], config["factor"]) == (256, 0.1, 2)
+    layer = SegmentationHead(4)
+    assert (layer.drop.rate, layer.norm.momentum, layer.norm.epsilon) == (0.1, 0.9, 1e-5)
+
+
 def test_training_drops_and_normalises_by_the_batch():
     x = maps(8, 9)
     layer = head(dropout=0.0)

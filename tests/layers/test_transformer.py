@@ -158,6 +158,35 @@ def test_position_embedding_on_another_grid(size):
     np.testing.assert_allclose(result[:, 0], np.broadcast_to(class_token, (2, DIM)), atol=1e-6)
 
 
+def test_a_distillation_token_comes_second(tmp_path):
+    layer, x = built(PositionEmbedding((3, 4), True), None, None, DIM), normal(2, 3, 4, DIM)
+    w = weights(layer)
+    assert w["position_embedding"].shape == (1, 14, DIM)
+    first = [np.broadcast_to(w[f"{x}_token"], (2, 1, DIM)) for x in ("class", "distillation")]
+    tokens = np.concatenate([*first, x.reshape(2, 12, DIM)], axis=1)
+    np.testing.assert_allclose(arrays(layer(x)), tokens + w["position_embedding"], atol=1e-6)
+    check_layer(layer, [(x,), (normal(2, 2, 5, DIM),)], tmp_path)
+
+
+def test_attention_without_a_bias(tmp_path):
+    layer, x = built(Attention(DIM, HEADS, qkv_bias=False), None, DIM), normal(2, 7, DIM)
+    w = weights(layer)
+    assert "qkv/bias" not in w
+    expected = attention(x, w | {"qkv/bias": np.zeros(3 * DIM)})
+    np.testing.assert_allclose(arrays(layer(x)), expected, atol=1e-5)
+    check_layer(layer, [(x,), (normal(2, 5, DIM),)], tmp_path)
+
+
+def test_attention_weights_of_some_tokens():
+    layer, x = built(TransformerBlock(DIM, HEADS, MLP_DIM), None, DIM), normal(1, 7, DIM)
+    w = weights(layer)
+    y = layer_norm(x, w["norm1/gamma"], w["norm1/beta"])[0]
+    qkv = y @ w["attention/qkv/kernel"] + w["attention/qkv/bias"]
+    q, k, _ = (z.reshape(7, HEADS, DIM // HEADS) for z in np.split(qkv, 3, axis=-1))
+    scores = softmax(np.einsum("qnd,tnd->qnt", q, k) / math.sqrt(DIM // HEADS))
+    np.testing.assert_allclose(layer.attention_weights(x, [0, 3]), scores[[0, 3]], atol=1e-5)
+
+
 @pytest.mark.parametrize("prefixes", [1, 2])
 def test_tokens_to_map(prefixes, tmp_path):
     layer = TokensToMap(prefixes)
