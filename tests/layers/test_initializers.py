@@ -65,29 +65,30 @@ def test_half_precision():
 DENSE = 2.0, "fan_out"  # before a ReLU: ResNet's and EfficientNet's
 GLOROT, TORCH = (1.0, "fan_avg"), (1 / 3, "fan_in")
 STARTS = [
-    (PatchEmbedding(8, 4), {"projection": GLOROT}),
-    (Attention(8, 2), {"qkv": GLOROT, "projection": GLOROT}),
-    (MLP(8, 12), {"dense1": GLOROT, "dense2": GLOROT}),
-    (SwiGLU(8, 12), {"dense1": GLOROT, "dense2": GLOROT}),
-    (ReadProject(8), {"token": GLOROT, "readout": GLOROT}),
-    (Reassemble(8, 2), {"projection": GLOROT, "resize": GLOROT}),
-    (Reassemble(8, 0.5), {"projection": GLOROT, "resize": GLOROT}),
-    (PatchMerging(8), {"reduction": GLOROT}),
-    (CosineWindowAttention(8, 2, 3), {"offsets1": GLOROT, "offsets2": GLOROT}),
-    (ResidualConvUnit(8), {"conv1": TORCH, "conv2": TORCH}),
-    (FeatureFusion(8), {"projection": TORCH}),
-    (DepthHead((8, 4), projection_channels=8), {"conv1": TORCH, "conv2": TORCH}),
-    (DepthHead((8, 4), projection_channels=8), {"projection": TORCH}),
-    (SegmentationHead(3, 8), {"conv1": TORCH, "conv2": GLOROT}),
-    (SymmetricConvNorm(8), {"conv": DENSE}),
-    (ConvNorm(8), {"conv": DENSE}),
-    (WeightStandardizedConv2D(8, 3), {"": GLOROT}),
+    (lambda: PatchEmbedding(8, 4), {"projection": GLOROT}),
+    (lambda: Attention(8, 2), {"qkv": GLOROT, "projection": GLOROT}),
+    (lambda: MLP(8, 12), {"dense1": GLOROT, "dense2": GLOROT}),
+    (lambda: SwiGLU(8, 12), {"dense1": GLOROT, "dense2": GLOROT}),
+    (lambda: ReadProject(8), {"token": GLOROT, "readout": GLOROT}),
+    (lambda: Reassemble(8, 2), {"projection": GLOROT, "resize": GLOROT}),
+    (lambda: Reassemble(8, 0.5), {"projection": GLOROT, "resize": GLOROT}),
+    (lambda: PatchMerging(8), {"reduction": GLOROT}),
+    (lambda: CosineWindowAttention(8, 2, 3), {"offsets1": GLOROT, "offsets2": GLOROT}),
+    (lambda: ResidualConvUnit(8), {"conv1": TORCH, "conv2": TORCH}),
+    (lambda: FeatureFusion(8), {"projection": TORCH}),
+    (lambda: DepthHead((8, 4), projection_channels=8), {"conv1": TORCH, "conv2": TORCH}),
+    (lambda: DepthHead((8, 4), projection_channels=8), {"projection": TORCH}),
+    (lambda: SegmentationHead(3, 8), {"conv1": TORCH, "conv2": GLOROT}),
+    (lambda: SymmetricConvNorm(8), {"conv": DENSE}),
+    (lambda: ConvNorm(8), {"conv": DENSE}),
+    (lambda: WeightStandardizedConv2D(8, 3), {"": GLOROT}),
 ]
 
 
-@pytest.mark.parametrize(("layer", "starts"), STARTS, ids=lambda x: type(x).__name__)
-def test_where_kernels_start(layer, starts):
+@pytest.mark.parametrize(("make", "starts"), STARTS)
+def test_where_kernels_start(make, starts):
     """By our initializers, which take no compilation on JAX, and with the sources' variances."""
+    layer = make()
     for name, start in starts.items():
         initializer = (getattr(layer, name) if name else layer).kernel_initializer
         assert type(initializer) is HostVarianceScaling
