@@ -22,11 +22,12 @@ def test_an_architecture_names_all_parts(monkeypatch):
         "backbone_config": {"readout": "add", "fusion_channels": 8},
     }
 
-    def cls(encoder, **kwargs):
-        return encoder, kwargs
+    class Recorded(DPTBackbone):
+        def __new__(cls, encoder, **kwargs):
+            return encoder, kwargs
 
-    build = DPTBackbone.from_architecture.__func__
-    encoder, backbone = build(cls, {"architecture": architecture}, "float16", readout="ignore")
+    preset = {"architecture": architecture}
+    encoder, backbone = Recorded.from_architecture(preset, "float16", readout="ignore")
     assert encoder == {"width": 3, "dtype": "float16"}
     assert backbone == {"readout": "ignore", "fusion_channels": 8, "dtype": "float16"}
 
