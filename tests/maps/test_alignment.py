@@ -79,6 +79,14 @@ def test_ransac_among_few_points():
     np.testing.assert_allclose(align_scale_shift(prediction, target, method="ransac"), (2, 1))
 
 
+def test_ransac_leaves_out_what_is_near_a_line_of_small_values():
+    prediction = np.arange(1.0, 9)
+    target = 1e-3 * prediction
+    target[2] += 5e-9  # far beyond rounding
+    scale, _ = align_scale_shift(prediction, target, method="ransac")
+    np.testing.assert_allclose(scale, 1e-3, rtol=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("others", [1, 300, 20_000])
 def test_ransac_when_most_predictions_are_equal(seed, others):

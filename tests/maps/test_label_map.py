@@ -54,6 +54,11 @@ def test_repr_is_short():
     )
 
 
+def test_repr_names_the_three_largest():
+    text = repr(label_map(np.array([[0, 0, 0, 0, 1, 1, 1, 2, 2, 3]])))
+    assert text.endswith("4 classes: sky 40%, road 30%, Ähre & co 20%)")
+
+
 def test_confidence():
     confidence = np.linspace(0, 1, 8).reshape(2, 4)
     assert label_map().confidence is None
@@ -251,3 +256,17 @@ def test_legend():
     large = label_map().legend(text_size=32)
     assert large.height == pytest.approx(2 * image.height, abs=2) and large.width > image.width
     assert label_map(np.full((2, 2), 255)).legend().width > 10
+
+
+@pytest.mark.parametrize(("height", "text_size", "most"), [(120, 12, 6), (500, 20, 16), (3, 12, 1)])
+def test_a_legend_beside_the_photo_has_as_many_classes_as_fit(height, text_size, most):
+    labels = np.arange(20, dtype="uint8").repeat(5)[None].repeat(height, 0)
+    many = LabelMap(labels, [f"class {i}" for i in range(20)])
+    photo = np.full((height, 100, 3), 90, "uint8")
+    picture, legend = many.overlay(photo), many.legend(text_size, most)
+    both = many.overlay(photo, legend=True)
+    assert both.size == (100 + legend.width, max(height, legend.height))
+    for part, left in ((picture, 0), (legend, 100)):
+        beside = both.crop((left, 0, left + part.width, part.height))
+        assert ImageChops.difference(beside, part).getbbox() is None
+    assert both.getpixel((100 + legend.width - 1, both.height - 1)) == (255, 255, 255)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from keras_dpt import cli
 from keras_dpt.errors import DepthError
+from keras_dpt.maps import points
 from keras_dpt.maps.depth_map import DepthMap
 from keras_dpt.maps.points import PointCloud, depth_to_points, exif_fov, pinhole
 from keras_dpt.presets import preset_path, read_preset
@@ -167,8 +168,8 @@ def test_relative_depth_is_refused_until_it_is_aligned():
         depth_to_points(relative, intrinsics=K)
     with pytest.raises(DepthError, match="DepthMap.array"):
         depth_to_points(truth, intrinsics=K)
-    points = [(r, c, truth[r, c]) for r, c in ((0, 0), (47, 63))]
-    cloud = depth_to_points(relative.to_metric(points=points), intrinsics=K)
+    known = [(r, c, truth[r, c]) for r, c in ((0, 0), (47, 63))]
+    cloud = depth_to_points(relative.to_metric(points=known), intrinsics=K)
     np.testing.assert_allclose(cloud.points @ (0.2, -0.8, 0.6), 2.0, rtol=1e-5)
 
 
@@ -201,6 +202,44 @@ def test_gltf_stands_upright_and_in_linear_light(cloud, name, tmp_path):
         content = content[20 : 20 + struct.unpack("<I", content[12:16])[0]]
     (material,) = json.loads(content)["materials"]
     assert "KHR_materials_unlit" in material["extensions"]
+
+
+def test_linear_light_is_that_of_srgb():
+    """By the standard's formula: 128 is 21.6 % of the light, 200 are 57.8 %."""
+    table = points._linear_light()
+    assert table[[0, 1, 10, 128, 200, 255]].tolist() == [0, 0, 1, 55, 147, 255]
+    assert (np.diff(table.astype(int)) >= 0).all()
+    np.testing.assert_array_equal(points._TO_LINEAR_LIGHT, table)
+
+
+def test_no_lamp_shines_on_points():
+    unlit = {"baseColorFactor": [1, 1, 1, 1], "metallicFactor": 0}
+    unlit = {"pbrMetallicRoughness": unlit, "extensions": {"KHR_materials_unlit": {}}}
+    for used in ({}, {"extensionsUsed": ["other"]}):
+        tree = {"materials": [{"doubleSided": True}, {}]} | used
+        points._show_colors_as_they_are(tree)
+        assert tree["materials"] == [unlit | {"doubleSided": True}, unlit]
+        named = [*used.get("extensionsUsed", []), "KHR_materials_unlit"]
+        assert tree["extensionsUsed"] == named
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "step"),
+    [
+        ((10, 1000), 100, 10),
+        ((1000, 10), 100, 10),
+        ((4, 5), 20, 1),
+        ((4, 5), 19, 2),
+        ((4, 5), 1, 5),
+        ((4, 5), None, 1),
+    ],
+)
+def test_every_how_many_pixels(size, most, step):
+    assert points._step(size, most) == step
+
+
+def test_a_tiny_camera_is_a_camera():
+    assert pinhole((1, 1), (0.75, 0.5, 0, 0)).fov(1) == pytest.approx(67.38, abs=0.01)
 
 
 def test_colours_are_optional(tmp_path):
