@@ -46,6 +46,7 @@ def test_copies_as_numpy_2_asks_for_them(result):
     assert result.__array__(own.dtype, copy=None) is own
     copy = np.array(result)
     assert not np.shares_memory(copy, own)
+    assert result.__array__(np.dtype("float64"), copy=True).dtype == np.float64
     with pytest.raises(ValueError, match="as float16 needs a copy"):
         result.__array__(np.dtype("float16"), copy=False)
 

@@ -255,7 +255,8 @@ def test_legend():
     assert one.height < image.height
     large = label_map().legend(text_size=32)
     assert large.height == pytest.approx(2 * image.height, abs=2) and large.width > image.width
-    assert label_map(np.full((2, 2), 255)).legend().width > 10
+    nothing = label_map(np.full((2, 2), 255)).legend()
+    assert nothing.width > 10 and nothing.getpixel((12, 12)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(("height", "text_size", "most"), [(120, 12, 6), (500, 20, 16), (3, 12, 1)])

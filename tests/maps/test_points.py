@@ -202,6 +202,8 @@ def test_gltf_stands_upright_and_in_linear_light(cloud, name, tmp_path):
         content = content[20 : 20 + struct.unpack("<I", content[12:16])[0]]
     (material,) = json.loads(content)["materials"]
     assert "KHR_materials_unlit" in material["extensions"]
+    unlit = {"baseColorFactor": [1, 1, 1, 1], "metallicFactor": 0}
+    assert material["pbrMetallicRoughness"] == unlit
 
 
 def test_linear_light_is_that_of_srgb():
@@ -253,6 +255,8 @@ def test_colours_are_optional(tmp_path):
     ("points", "colors"),
     [
         (np.zeros((0, 3)), None),
+        (np.zeros((2, 4)), None),
+        (np.zeros((2, 3, 1)), None),
         ([[1, 2, np.nan]], None),
         ([[1, 2, 3]], np.zeros((1, 3))),
         ([[1, 2, 3]], np.zeros((2, 3), "uint8")),
