@@ -9,11 +9,8 @@ from safetensors.numpy import save_file
 from keras_dpt import conversion
 from keras_dpt.conversion.convert import convert
 from keras_dpt.errors import WeightsError
-from keras_dpt.weights.readers import Checkpoint
 
 from .checkpoints import FakeNetwork, small_tensors, write_hf_directory
-
-torch = pytest.importorskip("torch")
 
 NAN = float("nan")
 
@@ -137,32 +134,3 @@ def test_a_small_file_cannot_ask_for_a_large_network(tmp_path):
     save_file(tensors, tmp_path / "wide.safetensors")
     message = error_of(tmp_path / "wide.safetensors", tmp_path)
     assert "network of at least" in message or "no tensor makes" in message
-
-
-def sparse():
-    return torch.zeros(3, 3).to_sparse()
-
-
-HOSTILE_TENSORS = {
-    "integer keys": ({1: torch.zeros(3)}, "names of tensors must be strings"),
-    "sparse": ({"a": sparse()}, "the tensor a is sparse_coo"),
-    "meta": ({"a": torch.zeros(3, device="meta")}, "the tensor a is meta"),
-    "expanded": ({"a": torch.zeros(1).expand(400_000, 400_000)}, "fewer than its shape needs"),
-}
-
-
-@pytest.mark.parametrize("kind", HOSTILE_TENSORS)
-def test_tensors_that_are_no_plain_numbers(tmp_path, kind):
-    content, message = HOSTILE_TENSORS[kind]
-    torch.save(content, tmp_path / "hostile.pt")
-    with pytest.raises(WeightsError, match=f"hostile.pt.*{message}"):
-        Checkpoint(tmp_path / "hostile.pt")
-
-
-def test_parameters_and_tied_tensors_are_fine(tmp_path):
-    shared = torch.arange(6.0)
-    tensors = {"a": torch.nn.Parameter(shared), "b": shared.view(2, 3), "c": shared[2:4]}
-    torch.save(tensors, tmp_path / "tied.pt")
-    checkpoint = Checkpoint(tmp_path / "tied.pt")
-    np.testing.assert_array_equal(checkpoint.read("a"), np.arange(6))
-    np.testing.assert_array_equal(checkpoint.read("c"), [2, 3])

@@ -29,7 +29,7 @@ def url(server):
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "folder" / "weights.pt"
+    return tmp_path / "new" / "folder" / "weights.pt"
 
 
 def remains(path):
@@ -67,7 +67,7 @@ def test_goes_on_where_it_was_cut(url, path, server):
 
 
 def test_goes_on_after_an_interruption(url, path, server):
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     part = path.with_name("weights.pt.part")
     part.write_bytes(CONTENT[:1000])
     download(url, path, SHA256)
@@ -76,7 +76,7 @@ def test_goes_on_after_an_interruption(url, path, server):
 
 
 def test_an_old_part_of_another_file(url, path):
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     part = path.with_name("weights.pt.part")
     part.write_bytes(b"x" * 1000)
     with pytest.raises(WeightsError, match="was deleted. Try again"):
@@ -89,7 +89,7 @@ def test_an_old_part_of_another_file(url, path):
 
 @pytest.mark.parametrize("length", [len(CONTENT), len(CONTENT) + 1])
 def test_a_part_that_is_whole_or_longer(url, path, length):
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.with_name("weights.pt.part").write_bytes((CONTENT + b"x")[:length])
     assert download(url, path, SHA256).read_bytes() == CONTENT
 

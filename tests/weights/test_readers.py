@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 import zipfile
 
 import ml_dtypes
@@ -113,6 +114,43 @@ def test_other_things_that_torch_saves(content, message, tmp_path):
     torch.save(content, file)
     with pytest.raises(WeightsError, match=message):
         Checkpoint(file)
+
+
+def quantized():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about quantization and its storage
+        return torch.quantize_per_tensor(torch.zeros(3), 0.5, 0, torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of its old storage classes
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (quantized, "the tensor a is quantized; save it dense, on the CPU"),
+        (lambda: torch.zeros(3, 3).to_sparse(), "the tensor a is sparse_coo"),
+        (lambda: torch.zeros(3, device="meta"), "the tensor a is meta"),
+        (lambda: torch.zeros(1).expand(9), r"the tensor a \(9,\) has 4 bytes in the file, fewer"),
+    ],
+)
+def test_tensors_that_are_not_plain_numbers(make, message, tmp_path):
+    torch.save({"plain": torch.zeros(3), "a": make()}, tmp_path / "weights.pt")
+    with pytest.raises(WeightsError, match=f"weights.pt: {message}"):
+        Checkpoint(tmp_path / "weights.pt")
+
+
+def test_parameters_and_tied_tensors_are_fine(tmp_path):
+    shared = torch.arange(6.0)
+    tensors = {"a": torch.nn.Parameter(shared), "b": shared.view(2, 3), "c": shared[2:4]}
+    torch.save(tensors, tmp_path / "tied.pt")
+    checkpoint = Checkpoint(tmp_path / "tied.pt")
+    np.testing.assert_array_equal(checkpoint.read("a"), np.arange(6))
+    np.testing.assert_array_equal(checkpoint.read("c"), [2, 3])
+
+
+def test_names_of_tensors_are_strings(tmp_path):
+    torch.save({1: torch.zeros(3)}, tmp_path / "weights.pt")
+    with pytest.raises(WeightsError, match=r"names of tensors must be strings\. Received: 1"):
+        Checkpoint(tmp_path / "weights.pt")
 
 
 def test_without_torch(tmp_path, monkeypatch):
