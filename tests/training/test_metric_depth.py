@@ -122,3 +122,52 @@ def test_millimetres_are_refused_before_any_work(model, outputs):
         to_metric(model, source(depths))
     with pytest.raises(TrainingError, match="did you mean metres"):
         fit_metric(model, Batches(source(depths), SIZE, 4, "depth", augment=False), epochs=1)
+
+
+@pytest.mark.parametrize(("alignment", "used"), [(None, "batches"), ("others", "others")])
+def test_what_fit_metric_aligns_with_and_trains(alignment, used, monkeypatch):
+    calls = []
+
+    class Metric:
+        def compile(self, **options):
+            calls.append(options)
+
+        def fit(self, batches, **options):
+            calls.append((batches, options))
+
+    def to_metric(*arguments):
+        calls.append(arguments)
+        return metric
+
+    metric = Metric()
+    monkeypatch.setattr("keras_dpt.training.metric_depth.to_metric", to_metric)
+    options = {"learning_rate": 0.5, "epochs": 3}
+    assert fit_metric("relative", "batches", alignment_data=alignment, **options) is metric
+    aligned, compiled, fitted = calls
+    assert aligned == ("relative", used) and fitted == ("batches", {"epochs": 3})
+    loss = compiled.pop("loss")
+    assert isinstance(loss, losses.ScaleInvariantLogLoss) and compiled == {"learning_rate": 0.5}
+    config = loss.get_config()
+    assert (config["variance_focus"], config["root"]) == (0.85, True)
+
+
+def test_a_backend_that_does_not_train_is_named(model, monkeypatch):
+    monkeypatch.setattr("keras_dpt.ops.training.keras.config.backend", lambda: "openvino")
+    with pytest.raises(TrainingError, match="`fit_metric`"):
+        fit_metric(model, [])
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(8, [4]), (3, [3, 1]), (2, [2, 2])])
+def test_samples_are_predicted_in_batches(size, sizes, model, outputs, monkeypatch):
+    seen = []
+    predict = type(model).predict_images
+
+    def predict_images(self, images, batch_size):
+        seen.append((len(images), batch_size))
+        return predict(self, images, batch_size)
+
+    monkeypatch.setattr(type(model), "predict_images", predict_images)
+    depths = [1 / (0.03 * x + 0.2) for x in outputs]
+    options = {} if size == 8 else {"batch_size": size}
+    assert to_metric(model, source(depths), **options).scale == pytest.approx(0.03, rel=1e-3)
+    assert seen == [(n, size) for n in sizes]

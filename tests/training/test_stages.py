@@ -140,3 +140,77 @@ def test_the_last_epoch_is_validated(every, validated, monkeypatch):
     assert model.fit.call_count == 2
     for call in model.fit.call_args_list:
         assert call.kwargs["validation_freq"] == validated
+
+
+class Staged:
+    """A model that notes how it is fitted, and a `Resume` that found an epoch."""
+
+    def __init__(self, found=0):
+        self.fits, self.found = [], found
+        self.preprocessor = mock.Mock()
+        self.backbone = mock.Mock()
+        self.backbone.image_encoder.required_multiple = 16
+        self.train_function = "compiled"
+
+    def restore(self, model):
+        assert model is self
+        return self.found
+
+    def fit(self, batches, **options):
+        assert self.train_function is None
+        self.train_function = "compiled"
+        self.fits.append((self.preprocessor.image_size, batches.size, batches.epoch, options))
+
+
+def data(size):
+    return mock.Mock(size=size)
+
+
+STAGES = [((32, 32), 0.4), ((32, 64), 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (0, [((32, 32), 0, 4), ((32, 64), 4, 10)]),
+        (3, [((32, 32), 3, 4), ((32, 64), 4, 10)]),
+        (4, [((32, 64), 4, 10)]),
+        (9, [((32, 64), 9, 10)]),
+        (10, []),
+    ],
+)
+def test_each_stage_goes_on_where_the_last_ended(found, expected):
+    model = Staged(found)
+    callbacks = [model, "another"]
+    fit_in_stages(model, data, STAGES, 10, callbacks, lambda size: ("val", size), steps_per_epoch=7)
+    assert [(size, o["initial_epoch"], o["epochs"]) for size, *_, o in model.fits] == expected
+    for size, size_of_data, epoch, options in model.fits:
+        assert size == size_of_data and epoch == options["initial_epoch"]
+        assert options["validation_data"] == ("val", size)
+        assert options["callbacks"] is callbacks and options["steps_per_epoch"] == 7
+        assert options["validation_freq"] == list(range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("terminal", "main", "given", "expected"),
+    [
+        (True, True, {}, 1),
+        (False, True, {}, 2),
+        (True, False, {}, 0),
+        (False, False, {}, 0),
+        (False, False, {"verbose": 1}, 1),
+    ],
+)
+def test_one_process_reports_and_a_file_gets_lines(terminal, main, given, expected, monkeypatch):
+    model = Staged()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr("keras_dpt.training.stages.is_main_process", lambda: main)
+    fit_in_stages(model, data, STAGES[1:], 2, [model], **given)
+    ((*_, options),) = model.fits
+    assert options["verbose"] == expected and options["validation_data"] is None
+
+
+def test_a_list_of_epochs_to_validate_is_kept():
+    model = Staged()
+    fit_in_stages(model, data, STAGES[1:], 4, [model], validation_freq=[2])
+    assert model.fits[0][-1]["validation_freq"] == [2]

@@ -282,6 +282,19 @@ def test_hub_in_trouble(hub, server):
         download_from_hub("not a name", "x")
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(TimeoutError(), "TimeoutError"), (ValueError("A sentence.\nAnother."), "A sentence")],
+)
+def test_the_reason_of_an_error_of_the_hubs_client(error, reason, monkeypatch):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fails)
+    with pytest.raises(WeightsError, match=f"Can't fetch hf://user/repo/x: {reason}\\.$"):
+        download_from_hub("user/repo", "x")
+
+
 def test_hub_that_does_not_answer(monkeypatch):
     from huggingface_hub import constants
 
