@@ -14,6 +14,7 @@ from keras_dpt.weights.amount import check_amount, least_weights
         # Three blocks of 4 * 6**2 for attention and 2 * 6 * 10 for the MLP; a grid of positions.
         ({"hidden_dim": 6, "mlp_dim": 10, "out_indices": (0, 2)}, 3 * 264),
         ({"hidden_dim": 6, "position_grid": (2, 3)}, 36),
+        ({"mlp_dim": 10, "position_grid": (2, 3), "out_indices": (0, 2)}, 0),  # of unknown width
         # From stage to stage, and half of each stage's squares: 2, 9 and 37.
         ({"stage_channels": (2, 3, 5), "stage_depths": (1, 2, 3)}, 6 + 15 + 2 + 9 + 37),
         # 12 squares of the width, which doubles.

@@ -114,6 +114,44 @@ def test_lasting_trouble(url, path, server):
     assert len(server.gets()) == module.ATTEMPTS and remains(path) == []
 
 
+def test_pauses_between_attempts_double(url, path, server, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(module, "PAUSE", 0.5)
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    server.faults = [500] * 3
+    download(url, path, SHA256)
+    assert pauses == [0.5, 1.0, 2.0]
+
+
+def test_data_are_asked_for_as_they_are(url, path, monkeypatch):
+    """Compressed on the way, they would not have the length that is announced."""
+    import requests
+
+    asked, get = [], requests.get
+
+    def noted(url, headers, **options):
+        asked.append(headers | options)
+        return get(url, headers=headers, **options)
+
+    monkeypatch.setattr(requests, "get", noted)
+    download(url, path, SHA256)
+    assert asked == [{"Accept-Encoding": "identity", "stream": True, "timeout": module.TIMEOUT}]
+
+
+def test_a_client_that_does_not_notice_a_cut(url, path, server, monkeypatch):
+    """As urllib3 before its version 2."""
+    pieces, calls = module._pieces, []
+
+    def cut(response):
+        calls.append(response)
+        read = pieces(response)
+        return [next(read)] if len(calls) == 1 else read
+
+    monkeypatch.setattr(module, "_pieces", cut)
+    download(url, path, SHA256)
+    assert path.read_bytes() == CONTENT and len(server.gets()) == 2
+
+
 def test_trouble_halfway(url, path, server):
     server.faults = ["cut"] + [500] * 100
     with pytest.raises(WeightsError, match="the part received is kept"):
@@ -151,7 +189,9 @@ def test_a_server_that_sends_too_much(url, path, server, fault):
 @pytest.mark.parametrize(
     "fault, words",
     [("silent", "Can't fetch .*put the file at")]
-    + [("trickle", "bytes a second, which is too slow.* The part received is kept")],
+    + [
+        ("trickle", r"/weights\.pt sends .* is too slow.* The part received is kept"),
+    ],
 )
 def test_a_server_that_is_slow(url, path, server, monkeypatch, fault, words):
     monkeypatch.setattr(module, "TIMEOUT", (10, 0.2))
@@ -338,6 +378,59 @@ def test_hub_that_never_ends(hub, server, monkeypatch, tmp_path):
     server.faults = ["endless"]
     with pytest.raises(WeightsError, match="hf://user/repo/config.json sends more than it"):
         download_from_hub("user/repo", "config.json")
+
+
+@needs_bars
+@pytest.mark.parametrize(
+    ("total", "most"), [(50, 50 + bounds._MORE), (None, 99_000_000), (98_000_000, 99_000_000)]
+)
+def test_a_bar_of_the_hub_counts(total, most, tmp_path):
+    """What was there before, too; the part kept is deleted, smaller files of others are not."""
+    files = {"ours.incomplete": most, "others.incomplete": 10, "whole": most}
+    for name, size in files.items():
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(size)
+    bar = bounds.HubBounds("hf://a/b", 99_000_000, tmp_path)._bar()
+    bar = bar(total=total, initial=20, disable=True)
+    bar.update(most - 20)
+    assert hub_remains(tmp_path) and len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(WeightsError, match="hf://a/b sends more than it .*, or than 99 MB"):
+        bar.update(1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["others.incomplete", "whole"]
+
+
+@needs_bars
+def test_a_hub_that_announces_too_much(tmp_path):
+    (tmp_path / "ours.incomplete").write_bytes(b"x")
+    bar = bounds.HubBounds("hf://a/b", 100, tmp_path)._bar()
+    bar(total=100, disable=True)
+    with pytest.raises(WeightsError, match="sends more"):
+        bar(total=101, disable=True)
+    assert (tmp_path / "ours.incomplete").exists()  # which was not received from it
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "expected"),
+    [
+        ("model.safetensors", {}, 32 * 1024**3),
+        ("config.json", {}, 64 * 1024**2),
+        ("config.json", {"max_size": 5}, 5),
+    ],
+)
+def test_what_bounds_a_file_of_the_hub(file, options, expected, hub, tmp_path, monkeypatch):
+    made = []
+
+    class Noted(bounds.HubBounds):
+        def __init__(self, *arguments):
+            made.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(module, "HubBounds", Noted)
+    hub("user/repo", file, b"{}")
+    path = download_from_hub("user/repo", file, **options)
+    blobs = tmp_path / "hub" / "models--user--repo" / "blobs"
+    assert made == [(f"hf://user/repo/{file}", expected, blobs)]
+    assert path.resolve().parent == blobs.resolve()
 
 
 @pytest.mark.parametrize("fault", ["silent", "trickle"])

@@ -1,9 +1,13 @@
 """Weights files of half the size: the same groups, names and attributes, rounded values."""
 
+import errno
+
 import h5py
 import numpy as np
 import pytest
 
+from keras_dpt.errors import WeightsError
+from keras_dpt.weights import half_precision
 from keras_dpt.weights.half_precision import store_in_half_precision
 
 LARGEST = 65504.0  # of float16
@@ -39,5 +43,18 @@ def test_what_does_not_fit_stays_as_it_was(tmp_path, value):
     save(path, [value, 0])
     before = path.read_bytes()
     with pytest.raises(ValueError, match="/layers/dense/vars/0 holds values beyond"):
+        store_in_half_precision(tmp_path)
+    assert path.read_bytes() == before and [x.name for x in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_disk_that_fills_up(tmp_path, monkeypatch):
+    def copy(old, new):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "model.weights.h5"
+    save(path, [1, 0])
+    before = path.read_bytes()
+    monkeypatch.setattr(half_precision, "_copy_halved", copy)
+    with pytest.raises(WeightsError, match="model.weights.h5: No space left"):
         store_in_half_precision(tmp_path)
     assert path.read_bytes() == before and [x.name for x in tmp_path.iterdir()] == [path.name]

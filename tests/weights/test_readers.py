@@ -1,5 +1,6 @@
 """Reading checkpoints: every format that is accepted, every kind of damage."""
 
+import hashlib
 import json
 import sys
 import warnings
@@ -42,10 +43,12 @@ def write(kind, file):
         save_old_format(torch_tensors(), file)
     elif kind == "training checkpoint":
         torch.save({"optimizer": {"lr": 1.0}, "model": torch_tensors()}, file)
+    elif kind == "state dict":
+        torch.save({"epoch": 3, "state_dict": torch_tensors()}, file)
     return file
 
 
-KINDS = ["safetensors", "torch", "old torch", "training checkpoint"]
+KINDS = ["safetensors", "torch", "old torch", "training checkpoint", "state dict"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -55,7 +58,8 @@ def test_names_shapes_dtypes_and_data(kind, tmp_path):
     assert checkpoint.specs["full"] == Spec((2, 3), "float32")
     assert checkpoint.specs["half"] == Spec((2,), "float16")
     assert checkpoint.specs["brain"] == Spec((2,), "bfloat16")
-    assert checkpoint.specs["count"].shape == () and len(checkpoint.specs) == 4
+    dtype = "I64" if kind == "safetensors" else "int64"
+    assert checkpoint.specs["count"] == Spec((), dtype) and len(checkpoint.specs) == 4
     for name in ("full", "half", "brain"):
         data = checkpoint.read(name)
         assert data.dtype == "float32"
@@ -79,6 +83,8 @@ def test_truncated_files(kind, kept, tmp_path):
     [
         (b"", "it is empty"),
         (b"\n<!DOCTYPE html><html>Sign in", "it is a web page"),
+        (b"<HTML><body>Sign in", "it is a web page"),
+        (b'<?xml version="1.0"?><Error>', "it is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "it is a Git LFS pointer"),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "it is an HDF5 file"),
         (b"just text", "neither a safetensors nor a PyTorch file"),
@@ -89,6 +95,34 @@ def test_files_that_are_no_weights(content, message, tmp_path):
     file = tmp_path / "weights.pt"
     file.write_bytes(content)
     with pytest.raises(WeightsError, match=f"weights.pt.*{message}"):
+        Checkpoint(file)
+
+
+@pytest.mark.parametrize("kind", ["torch", "old torch"])
+def test_a_file_of_torch_is_never_run_and_is_mapped_where_possible(kind, tmp_path, monkeypatch):
+    options, load = [], torch.load
+
+    def noted(file, **given):
+        options.append(given)
+        return load(file, **given)
+
+    monkeypatch.setattr(torch, "load", noted)
+    Checkpoint(write(kind, tmp_path / "weights.pt"))
+    expected = {"map_location": "cpu", "weights_only": True, "mmap": kind == "torch"}
+    assert options == [expected]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(RuntimeError("Too short. Perhaps.\nMore."), "Too short"), (EOFError(), "EOFError")],
+)
+def test_the_reason_why_torch_cannot_read_a_file(error, reason, tmp_path, monkeypatch):
+    def load(*_, **__):
+        raise error
+
+    file = write("torch", tmp_path / "weights.pt")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(WeightsError, match=rf"weights.pt is damaged or cut short \({reason}\)\. "):
         Checkpoint(file)
 
 
@@ -199,6 +233,8 @@ def test_shards(tmp_path):
     for name in checkpoint.specs:
         np.testing.assert_array_equal(checkpoint.read(name), TENSORS[name].astype("float32"))
     before = checkpoint.sha256()
+    digests = "".join(sha256_of(tmp_path / file) for file in shards)
+    assert before == hashlib.sha256(digests.encode()).hexdigest()
     save_file({"brain": TENSORS["brain"] + 1}, tmp_path / "b.safetensors")
     assert Checkpoint(tmp_path).sha256() != before
     (tmp_path / "b.safetensors").unlink()
