@@ -135,11 +135,11 @@ def _sections(evaluation, model, source, each):
     """Best, median and worst images; of a small set, each image once."""
     ranked = evaluation.ranked()
     each = min(each, max(1, len(ranked) // 3))
-    middle = max(each, (len(ranked) - each) // 2)
+    middle, last = max(each, (len(ranked) - each) // 2), max(each, len(ranked) - each)
     parts = {
         "Best": ranked[:each],
-        "Median": ranked[middle : middle + each],
-        "Worst": ranked[max(each, len(ranked) - each) :][::-1],
+        "Median": ranked[middle : min(middle + each, last)],
+        "Worst": ranked[last:][::-1],
     }
     for name, records in parts.items():
         if records:
