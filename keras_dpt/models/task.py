@@ -210,7 +210,8 @@ class DPTTask(TakesAnyData, Samples, PredictImages, TaskFromPreset, OnOpenVINO):
 @contextmanager
 def without_optimizer(model):
     """Save or load a model's weights without the state of its optimizer."""
-    optimizer, model.optimizer = model.optimizer, None
+    optimizer = getattr(model, "optimizer", None)  # none before `compile`
+    model.optimizer = None
     try:
         yield
     finally:

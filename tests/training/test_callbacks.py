@@ -1,6 +1,7 @@
 import json
 import os
 from contextlib import suppress
+from unittest import mock
 
 import keras
 import numpy as np
@@ -336,3 +337,107 @@ def test_a_log_that_was_cut_off(tmp_path):
 def test_mode_is_checked(tmp_path):
     with pytest.raises(TrainingError, match='"min" or "max". Received: \'most\''):
         KeepBest(tmp_path, "loss", "most")
+
+
+def test_best_weights_are_for_a_model_like_it_compiled_or_not(tmp_path):
+    model = compiled()
+    best = KeepBest(tmp_path, "loss")
+    best.set_model(model)
+    best.on_epoch_end(0, {"loss": 1.0})
+    plain = keras.Sequential.from_config(model.get_config())
+    best.restore(plain)
+    for a, b in zip(plain.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    plain.compile("sgd", "mse")
+    plain.fit(Numbered(), verbose=0)
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    with pytest.raises(TrainingError, match="best.weights.h5 cannot be loaded"):
+        best.restore(other)
+
+
+def test_a_copy_of_the_best_numbers_that_cannot_be_written(tmp_path):
+    best = KeepBest(tmp_path, "loss")
+    best.set_model(compiled())
+    (tmp_path / "best.json").mkdir()
+    with pytest.raises(TrainingError, match="best.json"):
+        best.on_epoch_end(0, {"loss": 1.0})
+
+
+def test_nothing_is_kept_of_an_epoch_without_the_value(tmp_path, monkeypatch):
+    best = KeepBest(tmp_path / "new" / "run", "loss")
+    best.set_model(compiled())
+    best.on_epoch_end(0)
+    best.on_epoch_end(0, {"other": 1.0})
+    monkeypatch.setattr(callbacks, "is_main_process", lambda: False)
+    best.on_epoch_end(0, {"loss": 1.0})
+    assert list(best.folder.iterdir()) == [] and best.path.parent == tmp_path / "new" / "run"
+
+
+def test_an_equal_score_is_no_better(tmp_path):
+    for mode, values in (("min", (2.0, 2.0, 1.0)), ("max", (1.0, 1.0, 2.0))):
+        best = KeepBest(tmp_path / mode, "loss", mode)
+        best.set_model(compiled())
+        epochs = []
+        for epoch, value in enumerate(values):
+            best.on_epoch_end(epoch, {"loss": value})
+            epochs.append(best.best()["epoch"])
+        assert epochs == [1, 1, 3]
+
+
+def test_what_a_killed_run_left_is_taken_away(tmp_path, monkeypatch):
+    best = KeepBest(tmp_path, "loss")
+    left = tmp_path / "unfinished_best.weights.h5"
+    for is_main in (False, True):
+        left.write_bytes(b"half a file")
+        monkeypatch.setattr(callbacks, "is_main_process", lambda is_main=is_main: is_main)
+        best.on_train_begin()
+        assert left.exists() == (not is_main)
+
+
+def kinds(found):
+    return [type(callback).__name__ for callback in found]
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+@pytest.mark.parametrize("has_tensorboard", [True, False])
+def test_the_callbacks_of_a_recipe(has_tensorboard, is_main, tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "is_main_process", lambda: is_main)
+    monkeypatch.setattr(callbacks, "find_spec", lambda name: has_tensorboard or None)
+    monkeypatch.setattr(callbacks, "_tensorboard", lambda folder: {"tensorboard": folder})
+    sheets = []
+    monkeypatch.setattr(callbacks, "ContactSheet", lambda *a: sheets.append(a) or "sheet")
+    folder = tmp_path / "new" / "run"
+    found = recipe_callbacks(str(folder), "val_d1")
+    logs = ["EpochLog"] + ["dict"] * has_tensorboard if is_main else []
+    assert kinds(found) == ["Resume", "AverageGradients", "KeepBest", *logs]
+    assert found[0].folder == folder == found[2].folder and folder.is_dir()
+    assert (found[2].monitor, found[2].sign) == ("val_d1", 1)
+    if is_main:
+        assert found[3].filename == str(folder / "log.csv")
+        assert found[4:] == [{"tensorboard": folder}] * has_tensorboard
+    found = recipe_callbacks(folder, "val_d1", "max", source="source", averaged=True)
+    assert kinds(found)[:4] == ["Resume", "AverageGradients", "SwapEMAWeights", "KeepBest"]
+    assert found[2].swap_on_epoch and found[3].sign == -1 and found[-1] == "sheet"
+    recipe_callbacks(folder, "val_d1", source="source", every=3)
+    assert sheets == [("source", folder / "sheets", every) for every in (5, 3)]
+
+
+def test_tensorboard_leaves_the_accelerator_to_the_backend(tmp_path, monkeypatch):
+    tensorflow, board = mock.Mock(), mock.Mock()
+    monkeypatch.setattr(callbacks, "import_tensorflow", lambda: tensorflow)
+    monkeypatch.setattr(keras.callbacks, "TensorBoard", board)
+    assert callbacks._tensorboard(tmp_path) is board.return_value
+    board.assert_called_once_with(tmp_path / "tensorboard", write_graph=False)
+    hidden = tensorflow.config.set_visible_devices.call_args_list
+    own = keras.config.backend() == "tensorflow"
+    assert hidden == ([] if own else [mock.call([], "GPU")])
+
+
+def test_processes_must_find_the_same_state(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(callbacks, "check_same", lambda *arguments: asked.append(arguments))
+    assert Resume(tmp_path).restore(compiled()) == 0
+    run(tmp_path, 1)
+    assert Resume(tmp_path).restore(compiled()) == 1
+    assert [epochs for epochs, _ in asked] == [0, 0, 1]
+    assert f"states of {{}} epochs in {tmp_path}" in asked[0][1]

@@ -67,6 +67,9 @@ def test_batches_say_the_same_as_their_source(model, outputs):
     weights[:, :9] = 0
     metric = to_metric(model, [(images, targets, weights), (images, np.zeros_like(targets))])
     assert (metric.scale, metric.shift) == pytest.approx((0.03, 0.2), rel=1e-3)
+    flat = [x.reshape(4, *SIZE, *rest) for x, rest in ((targets, (1,)), (weights, ()))]
+    metric = to_metric(model, [(images, flat[0], flat[1])])
+    assert (metric.scale, metric.shift) == pytest.approx((0.03, 0.2), rel=1e-3)
 
 
 @pytest.mark.parametrize("farthest", [4.0, 9.0])
@@ -171,3 +174,17 @@ def test_samples_are_predicted_in_batches(size, sizes, model, outputs, monkeypat
     options = {} if size == 8 else {"batch_size": size}
     assert to_metric(model, source(depths), **options).scale == pytest.approx(0.03, rel=1e-3)
     assert seen == [(n, size) for n in sizes]
+
+
+@pytest.mark.parametrize(
+    ("shift", "expected"), [(0.0, 0.25), (-1.0, 0.25), (0.2, 0.2), (0.25, 0.25), (0.5, 0.25)]
+)
+def test_where_an_output_of_zero_is(shift, expected, model, outputs, monkeypatch):
+    """Never at infinity, nor nearer than the farthest ground truth, here 4 m."""
+    monkeypatch.setattr(
+        "keras_dpt.training.metric_depth.align_scale_shift", lambda *_: (0.5, shift)
+    )
+    metric = to_metric(model, source([np.full(SIZE, 4.0), np.full(SIZE, 2.0)]))
+    assert (metric.scale, metric.shift) == pytest.approx((0.5, expected))
+    biases = [ops.convert_to_numpy(m.head.conv3.bias)[0] for m in (model, metric)]
+    assert biases[1] - biases[0] == pytest.approx((shift - expected) / 0.5, abs=1e-6)

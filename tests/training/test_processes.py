@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import keras
@@ -191,16 +192,102 @@ def test_jax_variables_that_do_not_go_together(monkeypatch):
         pass
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="others do it themselves")
 def test_a_worker_cuts_its_part_for_its_devices():
-    import tensorflow as tf
-
+    tf = pytest.importorskip("tensorflow")
     images, targets = np.arange(8 * 3).reshape(8, 3), np.arange(8)
     data = tf.data.Dataset.from_tensor_slices((images, targets)).batch(4)
     parts = list(data.flat_map(lambda *batch: processes._parts(batch, 2)).as_numpy_iterator())
     assert [len(part[0]) for part in parts] == [2, 2, 2, 2]
     np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), images)
     np.testing.assert_array_equal(np.concatenate([part[1] for part in parts]), targets)
+    data = tf.data.Dataset.from_tensor_slices(images).batch(4)  # without targets
+    parts = list(data.flat_map(lambda *batch: processes._parts(batch, 2)).as_numpy_iterator())
+    np.testing.assert_array_equal(np.stack(parts), images.reshape(4, 2, 3))
+
+
+class Group:
+    """Two processes in one: the other has gradients of 3, and numbers greater by one."""
+
+    def __init__(self):
+        self.sent = []
+
+    def get_world_size(self):
+        return 2
+
+    def all_reduce(self, gradient):
+        gradient.add_(3.0)
+
+    def broadcast(self, value, src):
+        self.sent.append((value, src))
+
+    def all_gather(self, every, mine):
+        for i, place in enumerate(every):
+            place.copy_(mine + i)
+
+
+only_torch = pytest.mark.skipif(BACKEND != "torch", reason="other backends join by themselves")
+
+
+@only_torch
+def test_gradients_are_means_over_processes(monkeypatch):
+    group = Group()
+    monkeypatch.setattr(distribution, "_torch_group", lambda: group)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    before = keras.ops.convert_to_numpy(model.layers[0].kernel)[:, 0]
+    callback, x = training.AverageGradients(), np.array([[1.0, 2.0]], "float32")
+    model.fit(x, np.zeros((1, 1)), epochs=1, verbose=0, callbacks=[callback])
+    ours = 2 * (x @ before) * x[0]
+    after = keras.ops.convert_to_numpy(model.layers[0].kernel)[:, 0]
+    np.testing.assert_allclose(after, before - 0.5 * (ours + 3) / 2, rtol=1e-5, atol=1e-6)
+    # All begin with what the first one has, and nothing stays behind.
+    everything = [*model.variables, *model.optimizer.variables]
+    assert [value is v.value for (value, _), v in zip(group.sent, everything, strict=True)]
+    assert {source for _, source in group.sent} == {0}
+    model.fit(x, np.zeros((1, 1)), epochs=1, verbose=0)
+    again = keras.ops.convert_to_numpy(model.layers[0].kernel)[:, 0]
+    np.testing.assert_allclose(again, after - 0.5 * 2 * (x @ after) * x[0], rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_of_one_process_are_its_own():
+    callback = training.AverageGradients()
+    callback.on_train_begin()
+    assert callback.hooks == []
+    callback.on_train_end()
+
+
+@only_torch
+def test_numbers_of_all_processes(monkeypatch):
+    import torch
+
+    group = Group()
+    for name in ("get_world_size", "all_gather"):
+        monkeypatch.setattr(torch.distributed, name, getattr(group, name), raising=False)
+    assert processes.numbers_of_all(5) == {5, 6}
+    assert processes.numbers_of_all(2**24 + 1) == {2**24 + 1, 2**24 + 2}  # no float32
+
+
+@pytest.mark.parametrize("is_initialized", [True, False])
+def test_the_group_of_torch(is_initialized, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: is_initialized)
+    joined = BACKEND == "torch" and is_initialized and torch.distributed.is_available()
+    assert distribution._torch_group() is (torch.distributed if joined else None)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_done_alone(count, monkeypatch):
+    """In a thread of its own, where strategies and distributions do not reach."""
+    monkeypatch.setattr(distribution, "_place", (0, count))
+    threads = []
+
+    def work(x, factor):
+        threads.append(threading.current_thread())
+        return factor * x
+
+    assert distribution.alone(work, 3, factor=2) == 6
+    apart = count == 2 and BACKEND != "torch"
+    assert (threads[0] is not threading.current_thread()) == apart
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="there, predict is a process's own")
