@@ -1,9 +1,11 @@
+import cv2
 import numpy as np
 import pytest
+from chance import Chance
 
 from keras_dpt.datasets import PAPER_DEPTH, PAPER_SEGMENTATION, Augmentation, Sample
 from keras_dpt.datasets.augmentation import centered
-from keras_dpt.datasets.kinds import resize_points
+from keras_dpt.datasets.kinds import KINDS, resize_points
 
 AS_IT_IS = Augmentation(flip=0, gamma=(1, 1), brightness=(1, 1), color=(1, 1), gray=0)
 
@@ -141,3 +143,100 @@ def test_sparse_targets_keep_their_points():
     given = Sample(np.zeros((60, 80, 3), "uint8"), depth, depth > 0)
     nearest, points = (AS_IT_IS(given, (15, 20), rng(), sparse)[2] for sparse in (False, True))
     assert points.sum() == (depth > 0).sum() > 2 * nearest.sum()
+
+
+# ---- by hand: every number of chance is at the same place of its range -------------------------
+
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype("uint8")
+
+
+@pytest.mark.parametrize("at", [0.0, 0.25, 1.0])
+def test_light_by_hand(at):
+    change = Augmentation(gamma=(0.5, 1.5), brightness=(0.6, 1.4), color=(0.9, 1.3), gray=0)
+    gamma, brightness, color = (
+        low + at * (high - low) for low, high in ((0.5, 1.5), (0.6, 1.4), (0.9, 1.3))
+    )
+    expected = 255 * (PICTURE / 255) ** gamma * brightness * color
+    found = change._relight(PICTURE, Chance(at))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.minimum(expected, 255), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("chance", "is_gray"), [(0.29, True), (0.3, False)])
+def test_gray_by_hand(chance, is_gray):
+    change = Augmentation(gamma=(1, 1), brightness=(1, 1), color=(1, 1), gray=0.3)
+    found = change._relight(PICTURE, Chance(0.5, [chance]))
+    mean = np.repeat(PICTURE.mean(-1, keepdims=True), 3, axis=-1)
+    np.testing.assert_allclose(found, mean if is_gray else PICTURE, rtol=1e-5)
+
+
+def test_each_channel_has_a_factor_of_its_own():
+    change = Augmentation(gamma=(1, 1), brightness=(1, 1), color=(0.2, 0.9), gray=0)
+    found = change._relight(PICTURE, np.random.default_rng(0)) / np.maximum(PICTURE, 1)
+    factors = np.median(found.reshape(-1, 3), axis=0)
+    assert np.ptp(factors) > 0.05 and 0.2 < factors.min() < factors.max() < 0.9
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5])
+def test_blur_and_noise_by_hand(at):
+    image = PICTURE.astype("float32")
+    soft = Augmentation(blur=(0.0, 2.0))._degraded(image, Chance(at))
+    expected = cv2.GaussianBlur(image, (0, 0), 2 * at) if at else image
+    np.testing.assert_array_equal(soft, expected)
+    noisy = Augmentation(noise=(0.0, 6.0))._degraded(image, Chance(at))
+    added = 6 * at * np.arange(1, image.size + 1).reshape(image.shape)
+    np.testing.assert_allclose(noisy, np.clip(image + added, 0, 255), rtol=1e-6)
+    assert noisy.dtype == np.float32
+    np.testing.assert_array_equal(Augmentation()._degraded(image, Chance(at)), image)
+
+
+@pytest.mark.parametrize(("chance", "flips"), [(0.24, True), (0.25, False)])
+def test_how_often_pictures_are_mirrored(chance, flips):
+    given = sample()
+    change = Augmentation(**vars(AS_IT_IS) | {"flip": 0.25})
+    image, target, valid = change(given, (60, 80), Chance(0, [1, chance]))  # the first: of grey
+    step = -1 if flips else 1
+    np.testing.assert_array_equal(image, given.image[:, ::step])
+    np.testing.assert_array_equal(target, given.target[:, ::step])
+    np.testing.assert_array_equal(valid, given.valid[:, ::step])
+
+
+@pytest.mark.parametrize(("at", "first"), [(0.0, 0), (0.5, 10), (0.999, 20)])
+def test_the_window_goes_from_border_to_border(at, first):
+    image, _, _ = AS_IT_IS(sample(), (60, 60), Chance(at, [1, 1]))
+    np.testing.assert_array_equal(image, sample().image[:, first : first + 60])
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        ({"longer_side": 40}, (30, 40)),
+        ({"longer_side": 40, "rescale": (0.5, 0.9)}, (21, 28)),  # a factor of 0.7
+        # A square root of a factor of 4 in width, and as much less in height.
+        ({"longer_side": 32, "stretch": (4, 4)}, (6, 32)),
+        ({"longer_side": 32, "stretch": (0.25, 0.25)}, (32, 11)),
+    ],
+)
+def test_sizes_by_hand(change, known):
+    change = Augmentation(**vars(AS_IT_IS) | change)
+    full = Sample(*sample()[:2], np.ones((60, 80), bool))
+    _, _, valid = change(full, (48, 48), Chance(0.5, [1, 1]))
+    assert (valid.any(1).sum(), valid.any(0).sum()) == known
+
+
+def test_a_sparse_target_is_that_of_its_kind():
+    """Points are moved where they are depth; other kinds take the nearest."""
+    depth = np.zeros((60, 80), "float32")
+    depth[::6, ::6] = 7
+    given = Sample(np.zeros((60, 80, 3), "uint8"), depth, depth > 0)
+    for kind in KINDS.values():
+        if kind.kind not in ("metric_depth", "relative_inverse_depth"):
+            continue
+        for sparse in (False, True):
+            found = AS_IT_IS(given, (15, 20), Chance(0, [1, 1]), sparse, kind=kind)
+            middle = centered(given, (15, 20), sparse, kind=kind)
+            expected = kind.resized(depth, depth > 0, (15, 20), sparse)
+            for result in (found, middle):
+                np.testing.assert_array_equal(result[1], expected[0])
+                np.testing.assert_array_equal(result[2], expected[1])

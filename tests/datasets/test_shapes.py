@@ -3,10 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+from chance import Chance
 
 from keras_dpt.datasets import Augmentation, Sample, Shapes
 from keras_dpt.datasets.kinds import KINDS
-from keras_dpt.datasets.shapes import _Camera, _mixed
+from keras_dpt.datasets.shapes import _Camera, _mixed, _textured
 from keras_dpt.errors import DataError
 
 DEPTH, INVERSE = KINDS["metric_depth"], KINDS["relative_inverse_depth"]
@@ -155,4 +156,143 @@ def test_labels_are_refused_and_so_are_ranges_that_fall():
         put(labels, KINDS["labels"])
     for wrong in ({"share": 1.5}, {"count": (3, 1)}, {"size": (-1, 1)}, {"nearer": (1, 0)}):
         with pytest.raises(DataError, match="Received"):
+            Shapes(**wrong)
+
+
+# ---- by hand: every number of chance is at the same place of its range -------------------------
+
+
+@pytest.mark.parametrize("at", [0.0, 0.25, 0.9])
+def test_where_a_shape_stands(at):
+    camera = _Camera((48, 64), 1.0)
+    inverse = np.random.default_rng(0).uniform(0.2, 0.5, (48, 64))
+    shapes = Shapes(size=(0.2, 0.6), nearer=(0.1, 0.5))
+    centre, axes, half, is_round, light = shapes._placed(inverse, 2.0, camera, Chance(at, [1, 1]))
+    row, column, diameter = 48 * at, 64 * at, 48 * (0.2 + 0.4 * at)
+    rows = slice(max(0, int(row - diameter / 2)), int(row + diameter / 2) + 1)
+    columns = slice(max(0, int(column - diameter / 2)), int(column + diameter / 2) + 1)
+    behind = np.percentile(inverse[rows, columns], 90)
+    depth = 1 / (behind + 2.0 * (0.1 + 0.4 * at))
+    x, y = (column + 0.5 - 32) / 64, (row + 0.5 - 24) / 64
+    np.testing.assert_allclose(centre, depth * np.array([x, y, 1]))
+    # Of its diameter in pixels the half in units of depth, and of that at least the half.
+    np.testing.assert_allclose(half, [diameter / 64 * depth / 2 * (0.5 + 0.5 * at)] * 3)
+    assert not is_round
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(light, np.array([1, 2, 3]) / np.sqrt(14))
+
+
+@pytest.mark.parametrize(
+    ("randoms", "is_round", "is_board"),
+    [([0.29], True, False), ([0.3, 0.39], False, True), ([0.3, 0.4], False, False)],
+)
+def test_the_kinds_of_shapes(randoms, is_round, is_board):
+    chance = Chance(0.5, randoms)
+    camera = _Camera((48, 64), 1.0)
+    _, _, half, found, _ = Shapes()._placed(np.full((48, 64), 0.5), 0.2, camera, chance)
+    assert found == is_round and chance.randoms == []
+    np.testing.assert_allclose(half, half[0] * np.array([1, 1, 0.02 if is_board else 1]))
+
+
+def test_a_texture_by_hand():
+    """A crop of 0.1 to 0.5 of each side to both sides of its middle, tinted."""
+    y, x = np.mgrid[:40, :60].astype("float32")
+    image = np.stack([y, x, x + y], axis=-1).astype("uint8")
+    at = np.stack(np.meshgrid([-1.0, 0.5, 1.0], [-1.0, 0.0], indexing="ij"), axis=-1)
+    for place in (0.0, 0.5, 1.0):
+        scale = (0.1 + 0.4 * place) * np.array([40, 60])
+        middle = scale + place * (np.array([40, 60]) - 2 * scale)
+        rows, columns = (
+            np.clip(middle[n] + scale[n] * at[..., n], 0, side - 1)
+            for n, side in enumerate((40, 60))
+        )
+        expected = np.stack([rows, columns, rows + columns], axis=-1) * (0.7 + 0.6 * place)
+        found = _textured(image, at, Chance(place))
+        np.testing.assert_allclose(found, expected, rtol=2e-2, atol=0.1)
+
+
+@pytest.mark.parametrize("is_round", [True, False])
+def test_light_by_hand(is_round):
+    """Straight ahead, at the front of a shape that is not turned."""
+    camera = _Camera((49, 65), 1.0)
+    half = np.array([0.5, 0.3, 0.7])
+    view = camera.see(np.array([0, 0, 3.0]), np.eye(3), half, is_round, LIGHT)
+    assert view.inverse[24, 32] == pytest.approx(1 / 2.3, rel=1e-5)
+    assert view.light[24, 32] == pytest.approx(0.9 + 0.35, rel=1e-5)
+    from_behind = camera.see(np.array([0, 0, 3.0]), np.eye(3), half, is_round, -LIGHT)
+    assert from_behind.light[24, 32] == pytest.approx(0.9 - 0.35, rel=1e-5)
+    np.testing.assert_allclose(view.texture_at[24, 32], [0, 0], atol=1e-6)
+    if is_round:
+        # Where the ray meets it: the normal is that of an ellipsoid, not of a sphere.
+        row, column = 28, 38
+        point = camera.ray(row, column) / view.inverse[row, column]
+        normal = (point - [0, 0, 3.0]) / half**2
+        shade = 0.9 - 0.35 * normal[2] / np.linalg.norm(normal)
+        assert view.light[row, column] == pytest.approx(shade, rel=1e-4)
+        at = ((point - [0, 0, 3.0]) / half)[:2]
+        np.testing.assert_allclose(view.texture_at[row, column], at, atol=1e-4)
+    else:
+        row, column = 28, 38
+        point = camera.ray(row, column) / view.inverse[row, column]
+        np.testing.assert_allclose(view.texture_at[row, column], point[:2] / half[:2], atol=1e-5)
+
+
+@pytest.mark.parametrize(("direction", "axes"), [(0, (1, 2)), (1, (2, 0))])
+def test_the_texture_of_a_boxs_other_faces(direction, axes):
+    camera = _Camera((49, 65), 1.0)
+    half, centre = np.array([0.2, 0.2, 0.2]), np.zeros(3)
+    centre[[direction, 2]] = 0.6, 1.0  # its nearer side is seen
+    view = camera.see(centre, np.eye(3), half, False, LIGHT)
+    hit = view.inverse > 0
+    at = (camera.rays / np.where(hit, view.inverse, 1)[..., None] - centre) / half
+    others = np.delete(np.abs(at), direction, axis=-1).max(axis=-1)
+    on = hit & (np.abs(at[..., direction]) > 0.999) & (others < 0.99)  # not at an edge
+    assert on.sum() > 5
+    np.testing.assert_allclose(view.texture_at[on], at[on][:, list(axes)], atol=1e-4)
+    np.testing.assert_allclose(view.light[on], 0.9, atol=1e-6)  # beside the light
+
+
+def test_behind_the_camera_there_is_nothing():
+    camera = _Camera((9, 9), 1.0)
+    for is_round in (True, False):
+        view = camera.see(np.array([0, 0, -3.0]), np.eye(3), np.ones(3), is_round, LIGHT)
+        assert not view.inverse.any()
+
+
+def test_how_many_shapes(monkeypatch):
+    placed = []
+
+    def place(self, *arguments):
+        placed.append(arguments)
+        return np.array([0, 0, -1.0]), np.eye(3), np.ones(3), True, LIGHT
+
+    monkeypatch.setattr(Shapes, "_placed", place)
+    sample = room(known=1.0)
+    for at, count in ((0.0, 2), (0.5, 4), (0.999, 5)):
+        placed.clear()
+        same = Shapes(share=1.0, count=(2, 5))(sample, Chance(at), DEPTH)
+        assert len(placed) == count
+        inverse, scene_range, camera, _ = placed[0]
+        low, high = np.percentile(1 / sample.target, (5, 95))
+        assert scene_range == pytest.approx(high - low, rel=1e-5)
+        assert camera.focal == pytest.approx(64 * (0.8 + 0.6 * at))
+        np.testing.assert_allclose(inverse, 1 / sample.target, rtol=1e-6)
+        np.testing.assert_array_equal(same.target, sample.target)
+    wall = sample._replace(target=np.full((48, 64), 4.0, "float32"))
+    Shapes(share=1.0)(wall, Chance(), DEPTH)
+    assert placed[-1][1] == pytest.approx(0.1 / 4)
+
+
+def test_the_share_is_of_all_pictures():
+    sample = room()
+    for first, is_changed in ((0.49, True), (0.5, False)):
+        changed = Shapes(share=0.5)(sample, Chance(0.5, [first]), DEPTH)
+        assert (changed is not sample) == is_changed
+
+
+def test_ranges_may_be_a_single_number():
+    Shapes(share=0.0, count=(0, 0), size=(0.0, 0.0), nearer=(1, 1))
+    Shapes(share=1.0)
+    for wrong in ({"share": -0.1}, {"share": 1.1}):
+        with pytest.raises(DataError, match="share goes from 0 to 1"):
             Shapes(**wrong)
