@@ -123,7 +123,11 @@ def test_whdr_by_hand():
         (lambda: align([1.0], [1.0], "least_squares"), "at least two known values"),
         (lambda: align([1.0], [1.0], "magic"), "'magic'"),
         (lambda: whdr(np.ones((2, 2)), []), "at least one"),
-        (lambda: whdr(np.ones((2, 2)), [(0, 0, 2, 0, 1)]), "outside the 2 x 2"),
+        (lambda: whdr(np.ones((2, 3)), [(0, 0, 2, 0, 1)]), "outside the 2 x 3"),
+        (lambda: whdr(np.ones((2, 3)), [(0, 3, 1, 0, 1)]), "outside the 2 x 3"),
+        (lambda: whdr(np.ones((2, 3)), [(-1, 0, 1, 0, 1)]), "outside the 2 x 3"),
+        (lambda: whdr(np.ones((2, 3)), [(0, 0, 1, -1, 1)]), "outside the 2 x 3"),
+        (lambda: whdr(np.ones((2, 3)), [(0, 0, 1, 1)]), r"\(N, 5\).* Received: \(1, 4\)"),
         (lambda: whdr(np.ones((2, 2)), [(0, 0, 1, 0, 2)]), "relation"),
     ],
 )

@@ -1,7 +1,14 @@
 """One pass over a data set: records, resuming, refusals, degenerate truth and predictions."""
 
+import dataclasses
+import hashlib
 import html.parser
+import importlib.metadata
 import json
+import platform
+import sys
+import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,10 +17,12 @@ import tiny
 
 import keras_dpt
 from keras_dpt import evaluation
-from keras_dpt.datasets import Source
+from keras_dpt.datasets import Sample, Source
 from keras_dpt.errors import DepthError, EvaluationError
 from keras_dpt.evaluation import PROTOCOLS, Evaluation
 from keras_dpt.evaluation.journal import Journal
+from keras_dpt.evaluation.measure import Measured, measure
+from keras_dpt.evaluation.provenance import describe, hash_of_weights, versions
 from keras_dpt.evaluation.report import write_report
 from keras_dpt.evaluation.tables import class_table, markdown_table, text_table
 from keras_dpt.maps.depth_map import DepthMap
@@ -414,8 +423,6 @@ def test_labels_and_multiscale():
     evaluation.evaluate(model, source, "labels", limit=1)
     with pytest.raises(EvaluationError, match="59 classes, the model 3"):
         evaluation.evaluate(model, source, "pascal_context_multiscale")
-    import dataclasses
-
     protocol = dataclasses.replace(PROTOCOLS["pascal_context_multiscale"], num_classes=3, counts=())
     evaluation.evaluate(model, source, protocol, limit=1)
     assert model.options[-1] == {"scales": protocol.scales, "flip": True}
@@ -492,3 +499,249 @@ def test_a_real_network():
     assert after.provenance["weights_sha256"] != before
     # Least squares in inverse depth takes any shift of the prediction away.
     assert after.metrics["abs_rel"] == pytest.approx(result.metrics["abs_rel"], rel=1e-3)
+
+
+def test_provenance_by_hand():
+    source, model = label_source(3), LabelOracle(label_source(3), lambda i, sample: None)
+    mean, std = [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]
+    converter = keras_dpt.DPTImageConverter((64, 96), multiple_of=32, mean=mean, std=std)
+    model.converter_of_photos = lambda: converter
+    model.count_params = lambda: np.int64(7)
+    found = describe(model, source)
+    assert json.loads(json.dumps(found)) == found  # JSON types
+    assert found == {
+        "model": "LabelOracle",
+        "kind": "labels",
+        "parameters": 7,
+        "weights_sha256": hashlib.sha256().hexdigest(),
+        "dtype": "float32",
+        "image": {
+            "image_size": [64, 96],
+            "keep_aspect_ratio": converter.keep_aspect_ratio,
+            "multiple_of": 32,
+            "resize": converter.resize,
+            "size_rule": converter.size_rule,
+            "pad": converter.pad,
+            "mean": mean,
+            "std": std,
+        },
+        "data": {
+            "name": "noise",
+            "kind": "labels",
+            "images": 3,
+            "ids_sha256": hashlib.sha256(b"000\n001\n002").hexdigest(),
+        },
+        "backend": keras.backend.backend(),
+        "versions": versions(),
+        "machine": platform.machine(),
+    }
+    installed = versions()
+    assert installed["python"] == platform.python_version()
+    assert installed["keras_dpt"] == keras_dpt.__version__
+    names = ("keras", "keras-hub", "numpy", "pillow", "opencv-python-headless")
+    for name in names:
+        if name in installed:  # such as another build of OpenCV
+            assert installed[name] == importlib.metadata.version(name)
+    assert {"keras", "numpy", "pillow"} < set(installed)
+    assert set(installed) <= {"python", "keras_dpt", keras.backend.backend(), *names}
+    model.converter_of_photos = lambda: keras_dpt.DPTImageConverter(None)
+    assert describe(model, source)["image"]["image_size"] is None
+
+
+def test_the_hash_of_weights_is_of_shapes_and_values():
+    def of(*arrays):
+        weights = [keras.Variable(np.array(x, "float32")) for x in arrays]
+        return hash_of_weights(SimpleNamespace(weights=weights))
+
+    content = b"(2, 1)" + np.array([1, 2], "<f4").tobytes() + b"(1,)" + bytes(4)
+    assert of([[1], [2]], [0]) == hashlib.sha256(content).hexdigest()
+    hashes = {of([[1], [2]]), of([[1, 2]]), of([1, 2]), of([2, 1]), of([1], [2])}
+    assert len(hashes) == 5
+
+
+@pytest.mark.parametrize(
+    ("total", "limit", "expected"),
+    [
+        (6, None, [0, 1, 2, 3, 4, 5]),
+        (6, 9, [0, 1, 2, 3, 4, 5]),
+        (6, 3, [0, 2, 4]),
+        (5, 2, [0, 2]),
+        (7, 1, [0]),
+    ],
+)
+def test_a_limit_takes_images_from_everywhere(total, limit, expected):
+    source = depth_source(total)
+    model = Oracle(source, noisy_inverse)
+    result = evaluation.evaluate(model, source, "aligned_depth", limit=limit)
+    assert [int(record["id"]) for record in result.records] == expected
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_of_no_image(limit):
+    source = depth_source(2)
+    with pytest.raises(EvaluationError, match="`limit` must be at least 1. Received: "):
+        evaluation.evaluate(Oracle(source, noisy_inverse), source, "aligned_depth", limit=limit)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, "2"])
+def test_a_batch_of_no_image(size):
+    source = depth_source(2)
+    with pytest.raises(EvaluationError, match="`batch_size` must be at least 1. Received: "):
+        model = Oracle(source, noisy_inverse)
+        evaluation.evaluate(model, source, "aligned_depth", batch_size=size)
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 2]), (5, [5, 1]), (np.int64(9), [6])])
+def test_images_are_predicted_in_batches(batch_size, sizes):
+    source, seen = depth_source(6), []
+
+    class Noted(Oracle):
+        def predict_images(self, images, batch_size):
+            seen.append((len(images), batch_size))
+            return super().predict_images(images)
+
+    options = {} if batch_size == 4 else {"batch_size": batch_size}
+    evaluation.evaluate(Noted(source, noisy_inverse), source, "aligned_depth", **options)
+    assert seen == [(size, batch_size) for size in sizes]
+
+
+@pytest.mark.parametrize(
+    ("options", "disabled"), [({}, True), ({"progress": True}, False), ({"progress": None}, None)]
+)
+def test_a_progress_bar_counts_images(options, disabled, tmp_path, monkeypatch):
+    made = []
+
+    class Bar:
+        def __init__(self, **options):
+            self.options, self.count = options, 0
+            made.append(self)
+
+        def update(self):
+            self.count += 1
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *_: None  # noqa: E731
+
+    source = depth_source(6)
+    interrupted(source, tmp_path, after=4)
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    model = Oracle(source, noisy_inverse)
+    evaluation.evaluate(model, source, "aligned_depth", journal=tmp_path, **options)
+    (bar,) = made
+    shown = {"total": 6, "initial": 4, "unit": "image", "desc": "aligned_depth"}
+    assert bar.options == shown | {"disable": disabled} and bar.count == 2
+
+
+def test_what_is_told_about_a_run(monkeypatch):
+    times = [0.0, 12.34]
+    clock = SimpleNamespace(**vars(time) | {"time": lambda: times.pop(0)})
+    monkeypatch.setattr(sys.modules["keras_dpt.evaluation.evaluate"], "time", clock)
+    source = depth_source(2)
+    model, about = Oracle(source, noisy_inverse), {"preset": "x", "machine": "mine"}
+    found = evaluation.evaluate(model, source, "aligned_depth", about=about).provenance
+    assert about.items() <= found.items()
+    assert (found["date"], found["seconds"]) == ("1970-01-01T00:00:00Z", 12.3)
+
+
+def test_a_result_with_every_kind_of_note(result):
+    summary = {"excluded": {"no_truth": 2, "odd": 1}, "images": 9, "constant": 3, "inverted": 4}
+    assert dataclasses.replace(result, summary=summary).notes == [
+        "2 of 9 images left out: too little known ground truth.",
+        "1 of 9 images left out: odd.",
+        "3 predictions are the same at all measured pixels.",
+        "4 predictions fit best with near and far swapped.",
+    ]
+
+
+# ---- one image ----------------------------------------------------------------------------------
+
+
+def measured_by(protocol, prediction, kind, truth, valid=None, **changes):
+    truth = np.array(truth, "float32")
+    valid = np.ones(truth.shape, bool) if valid is None else np.array(valid, bool)
+    sample = Sample(np.zeros((*truth.shape, 3), "uint8"), truth, valid)
+    protocol = dataclasses.replace(PROTOCOLS[protocol], **changes)
+    return measure(protocol, sample, DepthMap(np.array(prediction, "float32"), kind), "x")
+
+
+def test_metres_of_one_image():
+    nan = np.nan
+    found = measured_by(
+        "metric_depth",
+        [[1.0, 3.0, 50.0, 0.5]],
+        "metric_depth",
+        [[2.0, 3.0, 8.0, 9.0]],
+        [[True, True, True, False]],
+        max_depth=10.0,
+    )
+    assert (found.status, found.pixels, found.classes) == ("counted", 3, None)
+    np.testing.assert_array_equal(found.truth, [[2, 3, 8, nan]])
+    np.testing.assert_array_equal(found.prediction, [[1, 3, 10, 0.5]])  # clipped to 10 m
+    np.testing.assert_array_equal(found.error, [[0.5, 0, 0.25, nan]])
+    assert found.values["abs_rel"] == pytest.approx(0.25) and found.fit == {"constant": False}
+
+
+def test_one_known_pixel_is_enough_for_metres_alone():
+    truth, valid = [[2.0, 3.0]], [[True, False]]
+    one = measured_by("metric_depth", [[1.0, 1.0]], "metric_depth", truth, valid)
+    assert one.values["abs_rel"] == 0.5 and one.fit == {"constant": True}
+    for protocol, change in (
+        ("aligned_depth", {}),
+        ("metric_depth", {"alignment": "median_scale"}),
+    ):
+        found = measured_by(protocol, [[1.0, 1.0]], "metric_depth", truth, valid, **change)
+        assert vars(found) == vars(Measured("no_truth"))
+
+
+@pytest.mark.parametrize("kind", ["metric_depth", "relative_inverse_depth"])
+def test_disparity_of_one_image(kind):
+    truth, valid = [[1.0, 2.0, 3.0, 9.0]], [[True, True, True, False]]
+    line = np.array([[2.0, 4.0, 8.0, 16.0]])
+    prediction = 1 / line if kind == "metric_depth" else line
+    found = measured_by("aligned_disparity", prediction, kind, truth, valid)
+    scale, shift = np.polyfit(line[0, :3], truth[0][:3], 1)
+    assert [found.fit["scale"], found.fit["shift"]] == pytest.approx([scale, shift], rel=1e-5)
+    np.testing.assert_allclose(found.prediction, scale * line + shift, rtol=1e-5)
+    np.testing.assert_array_equal(found.truth, [[1, 2, 3, np.nan]])
+    error = np.abs(scale * line + shift - truth)[0, :3] / np.std(truth[0][:3])
+    np.testing.assert_allclose(found.error, [[*error, np.nan]], atol=1e-6)
+    assert found.pixels == 3 and set(found.values) == {"nrmse", "nmae"}
+
+
+@pytest.mark.parametrize("truth", [[[2.0, 2.0, 2.0]], [[2.0, 0.0, 0.0]]])
+def test_disparity_without_a_spread(truth):
+    found = measured_by("aligned_disparity", [[1.0, 2.0, 3.0]], "relative_inverse_depth", truth)
+    assert found.status == "no_truth"
+
+
+def test_labels_of_one_image():
+    truth = np.array([[0, 2, 255, 2]])
+    sample = Sample(np.zeros((1, 4, 3), "uint8"), truth.astype("uint8"), truth != 255)
+    predicted = LabelMap(np.array([[0, 1, 1, 2]]), NAMES)
+    found = measure(PROTOCOLS["labels"], sample, predicted)
+    assert (found.status, found.pixels) == ("counted", 3)
+    assert found.classes == {0: (1, 1, 1), 1: (0, 0, 1), 2: (1, 2, 1)}
+    assert found.values == {"pixel_accuracy": pytest.approx(2 / 3), "mean_iou": 0.5}
+    np.testing.assert_array_equal(found.error, [[0, 1, np.nan, 0]])
+    np.testing.assert_array_equal(found.truth, truth)
+    np.testing.assert_array_equal(found.prediction, [[0, 1, 1, 2]])
+    unknown = sample._replace(valid=np.zeros((1, 4), bool))
+    assert measure(PROTOCOLS["labels"], unknown, predicted).status == "no_truth"
+
+
+def test_pairs_of_one_image():
+    values = np.array([[1.0, 2.0, 4.0]], "float32")
+    sample = Sample(np.zeros((1, 3, 3), "uint8"), np.array([(0, 1, 0, 0, 1)]), np.ones(1, bool))
+    protocol = PROTOCOLS["zero_shot_diw"]
+    found = measure(protocol, sample, DepthMap(values, "metric_depth"))
+    assert (found.pixels, found.values, found.fit) == (1, {"whdr": 1.0}, {"constant": False})
+    np.testing.assert_array_equal(found.prediction, 1 / values)
+    none = sample._replace(target=np.zeros((0, 5), int))
+    assert measure(protocol, none, DepthMap(values, "metric_depth")).status == "no_truth"
+
+
+def test_a_prediction_of_another_size():
+    with pytest.raises(EvaluationError, match=r"x: predicted \(1, 2\), but \(1, 3\) was shown"):
+        measured_by("metric_depth", [[1.0, 2.0]], "metric_depth", [[1.0, 2.0, 3.0]])
+    with pytest.raises(EvaluationError, match="metric_depth needs metres; .* relative_inverse"):
+        measured_by("metric_depth", [[1.0]], "relative_inverse_depth", [[1.0]])

@@ -67,9 +67,10 @@ def test_batches_say_the_same_as_their_source(model, outputs):
     weights[:, :9] = 0
     metric = to_metric(model, [(images, targets, weights), (images, np.zeros_like(targets))])
     assert (metric.scale, metric.shift) == pytest.approx((0.03, 0.2), rel=1e-3)
-    flat = [x.reshape(4, *SIZE, *rest) for x, rest in ((targets, (1,)), (weights, ()))]
-    metric = to_metric(model, [(images, flat[0], flat[1])])
-    assert (metric.scale, metric.shift) == pytest.approx((0.03, 0.2), rel=1e-3)
+    for rest in ((), (1,)):  # with an axis for channels, and without
+        shaped = (x.reshape(4, *SIZE, *rest) for x in (targets, weights))
+        metric = to_metric(model, [(images, *shaped)])
+        assert (metric.scale, metric.shift) == pytest.approx((0.03, 0.2), rel=1e-3)
 
 
 @pytest.mark.parametrize("farthest", [4.0, 9.0])
