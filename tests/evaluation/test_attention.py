@@ -104,13 +104,14 @@ def test_two_corners_by_default(maps, model):
 @pytest.mark.parametrize("name", ["BEiTEncoder", "DINOv2Encoder"])
 def test_encoders_with_other_blocks(name):
     """Of BEiT, which also take the grid, and with tokens of registers."""
-    encoder = tiny.randomize(tiny.encoder(name))
+    encoder = tiny.randomize(tiny.encoder(name, num_layers=5, out_indices=(0, 1, 2, 4)))
     sides = 2 * encoder.unit, 3 * encoder.unit
     converter = keras_dpt.DPTImageConverter(sides, multiple_of=encoder.unit)
     backbone = SimpleNamespace(image_encoder=encoder)
     model = SimpleNamespace(backbone=backbone, converter_of_photos=lambda: converter)
     photo = tiny.photos(1, *sides)[0]
     (attention,) = attention_maps(model, photo, [(0.9, 0.5)], blocks=[1])
+    assert [tapped.block for tapped in attention_maps(model, photo)] == [0, 1, 2, 4]
     block = encoder.attention_blocks()[1]
     inner = keras.Model(encoder.input, block.input)
     x = inner.predict_on_batch(converter.convert(photo)[None])

@@ -13,7 +13,7 @@ from PIL import Image
 import keras_dpt
 from keras_dpt import cli, presets
 from keras_dpt.datasets import Source
-from keras_dpt.errors import EvaluationError
+from keras_dpt.errors import EvaluationError, TrainingError
 from keras_dpt.evaluation import PROTOCOLS, studies
 from keras_dpt.maps.depth_map import DepthMap
 
@@ -201,6 +201,16 @@ def test_taps_by_hand():
         assert found[f"stages 1, 2, blocks {name}"] == expected
 
 
+def test_taps_of_an_odd_number_of_blocks():
+    preset = tiny_preset("ViTEncoder")
+    preset["architecture"]["encoder_config"]["num_layers"] = 13
+    assert [taps for _, taps, *_ in taps_of(studies.taps_variants(preset)).values()] == [
+        [2, 5, 9, 12],
+        [9, 10, 11, 12],
+        [7, 9, 10, 12],
+    ]
+
+
 def test_a_short_network_has_no_taps_twice():
     preset = tiny_preset("ViTEncoder")
     assert [taps for _, taps, *_ in taps_of(studies.taps_variants(preset)).values()] == [
@@ -328,6 +338,7 @@ def test_each_variant_is_trained_and_evaluated(networks, clock, monkeypatch):
         verbose=1,
     )
     assert seeds == [11] * 3 and [m.dtype for m in networks] == ["mixed_bfloat16"] * 3
+    assert [m.config for m in networks] == list(studies.readout_variants(preset).values())
     assert trained == [(model, train, 7, 3, 0.25, 11, 1) for model in networks]
     protocol = PROTOCOLS["aligned_depth"]
     options = {"limit": 3, "unnamed": True}
@@ -361,6 +372,12 @@ def test_each_variant_is_trained_and_evaluated(networks, clock, monkeypatch):
     assert study.about["versions"]["keras"] == keras.__version__
     assert (study.name, study.source) == ("readout", "Ranftl et al. 2021, Table 7")
     assert [type(row["parameters"]) for row in study.rows] == [int] * 3
+
+
+def test_a_backend_that_does_not_train(monkeypatch):
+    monkeypatch.setattr("keras_dpt.ops.training.keras.config.backend", lambda: "openvino")
+    with pytest.raises(TrainingError, match="^This study needs"):
+        studies.training_study("taps", "dpt_base", planes(), planes(), "aligned_depth")
 
 
 def test_the_defaults_of_a_training_study(networks, monkeypatch):
