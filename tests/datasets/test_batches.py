@@ -7,6 +7,7 @@ import tiny
 from files import photo
 
 from keras_dpt.datasets import Augmentation, Batches, DataWarning, Source, default_augmentation
+from keras_dpt.datasets.batches import _Ahead
 from keras_dpt.errors import DataError
 
 STILL = Augmentation(flip=0, gamma=(1, 1), brightness=(1, 1), color=(1, 1), gray=0)
@@ -319,3 +320,23 @@ def test_tf_dataset():
     for number, batch in zip(range(4), data.to_tf_dataset().as_numpy_iterator(), strict=False):
         assert same(batch, data.batch(1 + number // 2, number % 2))
     assert data.to_tf_dataset().element_spec[1].shape.as_list() == [None, 12, 16, 1]
+
+
+def test_batches_made_ahead_are_kept_where_one_is_asked_for_again():
+    """As Keras does with the first one."""
+    made = []
+    ahead = _Ahead(lambda position: made.append(position) or position, threads=1)
+    for position, kept in ((3, {3, 4, 5}), (3, {3, 4, 5}), (4, {4, 5, 6})):
+        assert ahead.get(position) == position and set(ahead._futures) == kept
+    ahead._pool.shutdown()
+    assert made == [3, 4, 5, 6]
+    assert _Ahead(lambda position: -position, threads=0).get(3) == -3
+
+
+def test_what_is_asked_for_out_of_order_is_made_alone():
+    made = []
+    ahead = _Ahead(lambda position: made.append(position) or position, threads=1)
+    assert ahead.get(9) == 9
+    assert ahead.get(2) == 2 and set(ahead._futures) == {2}
+    assert ahead.get(3) == 3 and set(ahead._futures) == {3, 4, 5}
+    ahead._pool.shutdown()

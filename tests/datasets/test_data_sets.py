@@ -6,6 +6,7 @@ import pytest
 from files import depth_pairs, label_pairs, photo, save
 
 from keras_dpt import datasets
+from keras_dpt.datasets.kitti import _lower_middle
 from keras_dpt.errors import DataError
 from keras_dpt.maps.depth_map import DepthMap
 
@@ -37,7 +38,7 @@ def test_nyuv2_as_released(tmp_path):
         datasets.nyuv2(path, "train")
     io.savemat(tmp_path / "splits.mat", {"trainNdxs": [[2], [4]], "testNdxs": [[1], [3]]})
     source = datasets.nyuv2(path, "train")
-    assert source.ids == ["0001", "0003"]
+    assert (source.name, source.ids) == ("nyuv2/train", ["0001", "0003"])
     np.testing.assert_array_equal(source[1].image, images[3])
     np.testing.assert_array_equal(source[1].target, depths[3])
     assert datasets.nyuv2(path, "test").ids == ["0000", "0002"]
@@ -47,7 +48,9 @@ def test_nyuv2_as_released(tmp_path):
 
 def test_depth_misc(tmp_path):
     depth_pairs(tmp_path / "val", 2)
-    assert datasets.depth_misc(tmp_path)[1].target[1, 0] == pytest.approx(2)
+    source = datasets.depth_misc(tmp_path)
+    assert (source.name, source.kind) == ("depth_misc/val", "metric_depth")
+    assert source[1].target[1, 0] == pytest.approx(2)
 
 
 def test_middlebury(tmp_path):
@@ -55,6 +58,7 @@ def test_middlebury(tmp_path):
     save(tmp_path / "val" / "disp" / "Art.png", np.full((12, 16), 640, "uint16"))
     source = datasets.middlebury(tmp_path)
     assert source.kind == "relative_inverse_depth" and source[0].target[0, 0] == 10
+    assert source.name == "middlebury/val"
 
 
 def test_middlebury_as_released(tmp_path):
@@ -64,7 +68,7 @@ def test_middlebury_as_released(tmp_path):
     save(tmp_path / "2005" / "Art" / "view1.png", photo())
     save(tmp_path / "2005" / "Art" / "disp1.png", np.full((12, 16), 7, "uint8"))
     source = datasets.middlebury(tmp_path, split=None)
-    assert source.ids == ["2005/Art", "2014/Piano"]
+    assert (source.name, source.ids) == ("middlebury", ["2005/Art", "2014/Piano"])
     assert [sample.target[0, 0] for sample in source] == [7, 5.5]
     with pytest.raises(DataError, match="no folder of a scene"):
         datasets.middlebury(tmp_path / "2005" / "Art", split=None)
@@ -96,6 +100,23 @@ def test_kitti(kitti):
     assert cropped[0].target[200 - 18, 700 - 7] == 20
 
 
+@pytest.mark.parametrize(
+    ("size", "first"),
+    [((352, 1216), (0, 0)), ((376, 1242), (24, 13)), ((351, 1216), None), ((352, 1215), None)],
+)
+def test_the_crop_of_the_benchmark(size, first):
+    rows, columns = (x.astype("float32") for x in np.mgrid[: size[0], : size[1]])
+    image = np.stack([rows % 256, columns % 256, rows], axis=-1).astype("uint8")
+    if first is None:
+        with pytest.raises(DataError, match=rf"\({size[0]}, {size[1]}\), too small .* 352x1216"):
+            _lower_middle(image, rows)
+        return
+    window = slice(first[0], first[0] + 352), slice(first[1], first[1] + 1216)
+    cut, depth = _lower_middle(image, rows)
+    np.testing.assert_array_equal(cut, image[window])
+    np.testing.assert_array_equal(depth, rows[window])
+
+
 def test_kitti_says_what_is_missing(kitti):
     (kitti / "short.txt").write_text("a.png")
     (kitti / "more.txt").write_text("2011_09_26/x.png drive/y.png 1")
@@ -112,6 +133,7 @@ def test_kitti_says_what_is_missing(kitti):
 def test_ade20k(tmp_path):
     label_pairs(tmp_path, 2, "images/training", "annotations/training", ids=(0, 1, 150))
     source = datasets.ade20k(tmp_path, "training")
+    assert source.name == "ade20k/training" and source.ids == ["0", "1"]
     assert len(source.class_names) == 150 and source.class_names[:2] == ("wall", "building")
     np.testing.assert_array_equal(source[0].target[0, :3], [255, 0, 149])
     label_pairs(tmp_path, 1, "images/training", "annotations/training", ids=(0, 1, 151))
@@ -127,6 +149,7 @@ def test_pascal_context(tmp_path):
     lists.mkdir(parents=True)
     (lists / "val.txt").write_text("2\n0\n")
     source = datasets.pascal_context(tmp_path, "val")
+    assert source.name == "pascal_context/val" and source.kind == "labels"
     assert len(source.class_names) == 59 and source.ids == ["2", "0"]
     np.testing.assert_array_equal(source[0].target[0, :3], [255, 0, 58])
     with pytest.raises(DataError, match=r"no .*train\.txt"):
@@ -138,6 +161,7 @@ def test_camvid(tmp_path):
     label_pairs(tmp_path, images="test", targets="testannot", suffix=".png")
     for split in ("val", "test"):
         source = datasets.camvid(tmp_path, split)
+        assert source.name == f"camvid/{split}"
         assert len(source.class_names) == 11 and len(source) == 3
         np.testing.assert_array_equal(source[0].target[0, :3], [0, 1, 255])
     label_pairs(tmp_path / "val", ids=(0, 12))

@@ -3,6 +3,7 @@ import pytest
 from files import depth_pairs, label_pairs, photo, save
 
 from keras_dpt import datasets
+from keras_dpt.datasets.folders import lines_of
 from keras_dpt.errors import DataError
 
 
@@ -87,3 +88,11 @@ def test_damaged_files_are_named(root):
         source[1]
     with pytest.raises(DataError, match=r"mine, sample 2: .*depth/2\.png"):
         source[2]
+
+
+def test_lines_of_a_list(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(" a.png \n\n  \nstraße.png".encode())
+    assert lines_of(path) == ["a.png", "straße.png"]
+    with pytest.raises(DataError, match="no .*none.txt, which lists the samples"):
+        lines_of(tmp_path / "none.txt")

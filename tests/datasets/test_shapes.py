@@ -195,10 +195,13 @@ def test_the_kinds_of_shapes(randoms, is_round, is_board):
 
 
 def test_a_texture_by_hand():
-    """A crop of 0.1 to 0.5 of each side to both sides of its middle, tinted."""
+    """A crop of 0.1 to 0.5 of each side to both sides of its middle, tinted.
+
+    Beyond the picture it goes on with the colours of the border.
+    """
     y, x = np.mgrid[:40, :60].astype("float32")
     image = np.stack([y, x, x + y], axis=-1).astype("uint8")
-    at = np.stack(np.meshgrid([-1.0, 0.5, 1.0], [-1.0, 0.0], indexing="ij"), axis=-1)
+    at = np.stack(np.meshgrid([-1.5, 0.5, 1.0], [-1.5, 1.5], indexing="ij"), axis=-1)
     for place in (0.0, 0.5, 1.0):
         scale = (0.1 + 0.4 * place) * np.array([40, 60])
         middle = scale + place * (np.array([40, 60]) - 2 * scale)

@@ -268,3 +268,45 @@ def test_names_of_kinds_are_taken_once():
     for names in ({"kind": "labels", "target": "mine"}, {"kind": "mine", "target": "depth"}):
         with pytest.raises(ValueError, match="which are taken by keras_dpt.datasets.kinds"):
             type("Mine", (TargetKind,), names)
+
+
+def test_how_a_source_looks():
+    assert repr(source(np.ones((12, 16)))) == "Source('set', 1 samples of metric_depth)"
+    assert repr(labels(np.array([0]))) == "Source('set', 1 samples of labels, 3 classes)"
+
+
+def test_a_part_is_like_the_whole():
+    """Its name, classes and unknown id; or whether its depth is of single points."""
+    ids = np.array([0, 1, 2, 9], "uint8")
+    whole = labels(ids, ignore_index=9)
+    sparse = source(np.ones((12, 16)), sparse=True)
+    for part in (whole.subset([0]), whole.changed(lambda image, target: (image, target))):
+        found = part.name, part.kind, part.class_names, part.ignore_index, part.sparse
+        assert found == ("set", "labels", ("sky", "road", "car"), 9, False)
+        np.testing.assert_array_equal(part[0].valid, whole[0].valid)
+    assert sparse.subset([0]).sparse and sparse.changed(lambda *pair: pair).sparse
+
+
+def test_levels_beyond_8_bits_are_cut_off():
+    levels = np.resize(np.array([-3.0, 0.4, 0.6, 254.4, 254.6, 300.0], "float32"), (12, 16, 3))
+    image = source(np.ones((12, 16)), image=levels)[0].image
+    np.testing.assert_array_equal(image, np.clip(np.rint(levels), 0, 255))
+
+
+@pytest.mark.parametrize(
+    ("depth", "unit"), [(301.0, "mm"), (299.0, None), (0.0099, "m"), (0.011, None)]
+)
+def test_units_that_are_doubted(depth, unit):
+    """Where more than half of what is known is too far or too near."""
+    kind, other = KINDS["metric_depth"], 5.0
+    for share, is_doubted in ((0.5, False), (0.6, True)):
+        values = np.where(np.arange(10) < 10 * share, depth, other)[None]
+        doubt = kind.doubt(values, np.ones((1, 10), bool))
+        assert (doubt is not None) == (is_doubted and unit is not None)
+        if doubt:
+            guess = "millimetres taken for metres" if unit == "mm" else "metres taken for milli"
+            assert f"is {depth:g} m" in doubt and guess in doubt
+            assert doubt.endswith(f'such as unit="{unit}".')
+    valid = np.arange(10)[None] < 5  # nothing else counts
+    values = np.where(valid, depth, 0)
+    assert (kind.doubt(values, valid) is not None) == (unit is not None)

@@ -73,6 +73,54 @@ def test_package_is_not_installed(monkeypatch):
         datasets.tfds("nyu_depth_v2", "train")
 
 
+class Package:
+    """As much of the package as opens a data set."""
+
+    def __init__(self):
+        self.asked = []
+
+    def builder(self, name, data_dir, file_format):
+        self.asked.append((name, data_dir, file_format))
+        if name == "unknown":
+            raise KeyError("no such name\nNames: a, b")
+        return Builder()
+
+
+def test_a_data_set_by_name(monkeypatch):
+    package = Package()
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", package)
+    source = datasets.tfds("mine", "train", data_dir="there", sparse=True)
+    assert (source.name, source.sparse) == ("mine/train", True)
+    assert not datasets.tfds("mine", "train").sparse
+    assert package.asked == [
+        (name, place, "array_record") for name, place in (("mine", "there"), ("mine", None))
+    ]
+    with pytest.raises(DataError, match=r"no data set 'unknown' here \('no such name") as caught:
+        datasets.tfds("unknown", "train")
+    assert "Prepare it once" in str(caught.value)
+
+
+def test_what_a_source_is_told():
+    options = {"class_names": ["floor"], "ignore_index": 7}
+    source = datasets.tfds(Builder(), "train", "labels", target="seg", **options)
+    assert (source.class_names, source.ignore_index) == (("floor",), 7)
+    assert datasets.tfds(Nameless(), "train").name == "tfds/train"
+
+
+class Nameless:
+    as_data_source = Builder.as_data_source
+
+
+@pytest.mark.parametrize(("count", "last"), [(1, "0"), (10, "9"), (11, "10"), (100, "99")])
+def test_ids_are_of_equal_length(count, last):
+    class Some:
+        def as_data_source(self, split):
+            return [{"image": photo(), "depth": DEPTH}] * count
+
+    ids = datasets.tfds(Some(), "train").ids
+    assert len(ids) == count and ids[-1] == last and {len(name) for name in ids} == {len(last)}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # what other packages warn of is theirs to mend
 def test_builder_on_disk(tmp_path):
