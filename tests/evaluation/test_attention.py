@@ -81,6 +81,7 @@ def test_equals_the_whole_matrix(model, maps):
     assert all(len(block._inbound_nodes) == 1 for block in blocks)
 
 
+@pytest.mark.compiles_long
 def test_every_place_of_an_image(model):
     photo = tiny.photos(1, 32, 64)[0]
     points = [((row + 0.5) / 2, (column + 0.5) / 4) for row in range(2) for column in range(4)]
@@ -95,12 +96,14 @@ def test_every_place_of_an_image(model):
         np.testing.assert_allclose(patches, whole[:, token, 1:], atol=1e-5)
 
 
+@pytest.mark.compiles_long
 def test_two_corners_by_default(maps, model):
     default = attention_maps(model, tiny.photos(1, 32, 64)[0])
     assert [attention.block for attention in default] == [attention.block for attention in maps]
     assert default[0].points == (None, (0.25, 0.875), (0.75, 0.125))
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize("name", ["BEiTEncoder", "DINOv2Encoder"])
 def test_encoders_with_other_blocks(name):
     """Of BEiT, which also take the grid, and with tokens of registers."""

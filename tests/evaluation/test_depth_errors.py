@@ -77,6 +77,7 @@ def test_least_squares_equals_numpy():
     fitted = align(x, y, "least_squares")
     assert [fitted.scale, fitted.shift] == pytest.approx(np.polyfit(x, y, 1), abs=1e-6)
     np.testing.assert_allclose(fitted.apply(x), fitted.scale * x + fitted.shift)
+    assert fitted.apply(x.astype("float32")).dtype == "float64"
 
 
 def test_constant_prediction_becomes_the_mean():

@@ -8,6 +8,7 @@ import json
 import platform
 import sys
 import time
+import zlib
 from types import SimpleNamespace
 
 import keras
@@ -22,7 +23,7 @@ from keras_dpt.errors import DepthError, EvaluationError
 from keras_dpt.evaluation import PROTOCOLS, Evaluation
 from keras_dpt.evaluation.journal import Journal
 from keras_dpt.evaluation.measure import Measured, measure
-from keras_dpt.evaluation.provenance import describe, hash_of_weights, versions
+from keras_dpt.evaluation.provenance import describe, fingerprint, hash_of_weights, versions
 from keras_dpt.evaluation.report import write_report
 from keras_dpt.evaluation.tables import class_table, markdown_table, text_table
 from keras_dpt.maps.depth_map import DepthMap
@@ -546,6 +547,32 @@ def test_provenance_by_hand():
     assert set(installed) <= {"python", "keras_dpt", keras.backend.backend(), *names}
     model.converter_of_photos = lambda: keras_dpt.DPTImageConverter(None)
     assert describe(model, source)["image"]["image_size"] is None
+    names = "converter_of_photos", "count_params", "weights", "backbone"
+    plain = SimpleNamespace(**{name: getattr(model, name) for name in names})
+    assert describe(plain, source)["kind"] == "labels"
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [("class_names", ("a", "b")), ("ignore_index", 254), ("sparse", True), ("protocol", "camvid")],
+)
+def test_what_a_fingerprint_depends_on(what, value):
+    def of(protocol="labels", scale=1.0, name="model_1", **changes):
+        source = {"class_names": ("a", "c"), "ignore_index": 255, "sparse": False} | changes
+        config = {"scale": scale, "layers": [{"name": name, "dtype": "float32"}]}
+        model = SimpleNamespace(get_config=lambda: config)
+        return fingerprint({"machine": "x"}, PROTOCOLS[protocol], model, SimpleNamespace(**source))
+
+    assert of(**{what: value}) != of()
+    assert of(scale=2.0) != of() == of(name="model_2")
+
+
+def test_the_identity_of_a_sample(result):
+    """By which a replaced file is noticed."""
+    for i, record in enumerate(result.records):
+        image, target, _ = depth_source()[i]
+        crc = zlib.crc32(target.tobytes(), zlib.crc32(image.tobytes()))
+        assert (record["crc32"], record["size"]) == (f"{crc:08x}", [24, 32])
 
 
 def test_the_hash_of_weights_is_of_shapes_and_values():

@@ -557,6 +557,15 @@ def test_a_plot_of_resolutions(drawn):
     assert axes.get_title() == "resolution: planes"
     assert axes.get_xlabel() == "image size, relative to the preset's"
     assert axes.get_ylabel() == "RMSE (m): loss against 1x (%)"
+    assert drawn(studies.Study("resolution", "", rows[:1])).get_title() == "resolution: "
+
+
+def test_a_plot_that_cannot_be_written(tmp_path):
+    (tmp_path / "study.png").mkdir()
+    with pytest.raises(EvaluationError, match="study.png"):
+        studies.plot(
+            studies.Study("cost", "", [{"variant": "a", "rmse": 1.0}]), tmp_path / "study.png"
+        )
 
 
 @pytest.mark.parametrize(

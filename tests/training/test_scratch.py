@@ -53,6 +53,7 @@ def test_the_activation_is_linear_inside_only(model):
     assert model.train_function is model.test_function is model.predict_function is None
 
 
+@pytest.mark.compiles_long
 def test_outputs_are_scaled_and_lifted(model):
     with linear_head(model):
         model.head.conv3.bias.assign([-3.0])
