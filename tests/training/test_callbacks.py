@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from contextlib import suppress
@@ -441,3 +442,43 @@ def test_processes_must_find_the_same_state(tmp_path, monkeypatch):
     assert Resume(tmp_path).restore(compiled()) == 1
     assert [epochs for epochs, _ in asked] == [0, 0, 1]
     assert f"states of {{}} epochs in {tmp_path}" in asked[0][1]
+
+
+def test_a_disk_that_fills_up_costs_no_best_weights(tmp_path, monkeypatch):
+    import h5py
+
+    best = KeepBest(tmp_path, "loss")
+    best.set_model(compiled())
+    best.on_epoch_end(0, {"loss": 2.0})
+    names = sorted(path.name for path in tmp_path.iterdir())
+    opened = h5py.File
+
+    def full(path, mode="r", **options):
+        if mode == "r+":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, mode, **options)
+
+    monkeypatch.setattr(h5py, "File", full)
+    with pytest.raises(TrainingError, match=f"disk of {tmp_path} is too full"):
+        best.on_epoch_end(1, {"loss": 1.0})
+    assert best.best()["epoch"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="others keep all in variables")
+@pytest.mark.parametrize(("count", "is_set"), [(1, True), (2, False)])
+def test_random_states_of_as_many_devices(count, is_set, monkeypatch):
+    import torch
+
+    found = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", found.extend)
+    model = compiled()
+    states = [keras.ops.convert_to_numpy(v) + 1 for v in callbacks._random_variables(model)]
+    host = torch.get_rng_state().numpy()
+    torch.rand(3)
+    callbacks._set_random_states(model, [*states, host, np.array([7], "uint8")])
+    np.testing.assert_array_equal(torch.get_rng_state().numpy(), host)
+    assert [int(state) for state in found] == [7] * is_set
+    for variable, state in zip(callbacks._random_variables(model), states, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), state)

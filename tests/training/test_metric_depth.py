@@ -189,3 +189,27 @@ def test_where_an_output_of_zero_is(shift, expected, model, outputs, monkeypatch
     assert (metric.scale, metric.shift) == pytest.approx((0.5, expected))
     biases = [ops.convert_to_numpy(m.head.conv3.bias)[0] for m in (model, metric)]
     assert biases[1] - biases[0] == pytest.approx((shift - expected) / 0.5, abs=1e-6)
+
+
+def test_a_scene_of_less_than_a_metre(model, monkeypatch):
+    monkeypatch.setattr("keras_dpt.training.metric_depth.align_scale_shift", lambda *_: (0.5, 9.0))
+    near = [np.full(SIZE, 0.5), np.full(SIZE, 0.25)]
+    assert to_metric(model, source(near)).shift == pytest.approx(2.0)  # not 1, of a metre
+
+
+def test_levels_of_batches_are_rounded(model, outputs, monkeypatch):
+    seen = []
+    predict = type(model).predict_images
+
+    def predict_images(self, images, batch_size):
+        seen.extend(images)
+        return predict(self, images, batch_size)
+
+    monkeypatch.setattr(type(model), "predict_images", predict_images)
+    images = np.stack(PHOTOS).astype("float32")
+    images[0, 0, :5, 0] = -3.0, 0.4, 0.6, 254.6, 300.0
+    depths = np.stack([1 / (0.03 * x + 0.2) for x in outputs])
+    to_metric(model, [(images, depths)])
+    np.testing.assert_array_equal(seen[0][0, :5, 0], [0, 0, 1, 255, 255])
+    np.testing.assert_array_equal(seen[3], PHOTOS[3])
+    assert seen[0].dtype == np.uint8
