@@ -149,8 +149,8 @@ class TaskFromPreset(FromPreset):
         ours, made_for = cls.task_name, task_in(directory)
         if ours and made_for and made_for.task_name != ours:
             logger.warning(
-                "%s was made for %s: its backbone is used. The head is untrained: fine-tune it before "
-                "predicting.",
+                "%s was made for %s: its backbone is used. The head is untrained: fine-tune it "
+                "before predicting.",
                 preset,
                 made_for.__name__,
             )
