@@ -413,7 +413,10 @@ _TO_LINEAR_LIGHT = _linear_light()
 
 def _show_colors_as_they_are(tree: dict) -> None:
     """Alter the glTF material: no lamp shines on a photo's points, and no grey is mixed in."""
-    for material in tree["materials"]:
-        material["pbrMetallicRoughness"] = {"baseColorFactor": [1, 1, 1, 1], "metallicFactor": 0}
-        material["extensions"] = {"KHR_materials_unlit": {}}
+    ours = {
+        "pbrMetallicRoughness": {"baseColorFactor": [1, 1, 1, 1], "metallicFactor": 0},
+        "extensions": {"KHR_materials_unlit": {}},
+    }
+    # New ones: trimesh's own is one dictionary for all exports of a process.
+    tree["materials"] = [material | ours for material in tree["materials"]]
     tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), "KHR_materials_unlit"]

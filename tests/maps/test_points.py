@@ -218,8 +218,10 @@ def test_no_lamp_shines_on_points():
     unlit = {"baseColorFactor": [1, 1, 1, 1], "metallicFactor": 0}
     unlit = {"pbrMetallicRoughness": unlit, "extensions": {"KHR_materials_unlit": {}}}
     for used in ({}, {"extensionsUsed": ["other"]}):
-        tree = {"materials": [{"doubleSided": True}, {}]} | used
+        shared = {}
+        tree = {"materials": [{"doubleSided": True}, shared]} | used
         points._show_colors_as_they_are(tree)
+        assert not shared  # trimesh's material of all other exports
         assert tree["materials"] == [unlit | {"doubleSided": True}, unlit]
         named = [*used.get("extensionsUsed", []), "KHR_materials_unlit"]
         assert tree["extensionsUsed"] == named
