@@ -66,13 +66,16 @@ def _openvino(path, threads, options):
 def _litert(path, threads):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter, shape = Interpreter(model_path=path), None  # says what is wrong with the file
+    # The first one is made here, since it says what is wrong with the file.
+    interpreter, shape = Interpreter(model_path=path, num_threads=threads), ()
 
     def run(images):
         nonlocal interpreter, shape
         if images.shape != shape:
             # A new one for each shape: 2.3.0's can be wrong after its input has grown.
-            interpreter, shape = Interpreter(model_path=path, num_threads=threads), None
+            if shape != ():
+                interpreter = Interpreter(model_path=path, num_threads=threads)
+            shape = None
             source = interpreter.get_input_details()[0]
             if tuple(source["shape"]) != images.shape:
                 interpreter.resize_tensor_input(source["index"], images.shape, strict=True)

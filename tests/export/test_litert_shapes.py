@@ -42,13 +42,14 @@ class Interpreter:
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run(monkeypatch, tmp_path):
     module = SimpleNamespace(Interpreter=Interpreter)
     monkeypatch.setitem(sys.modules, "ai_edge_litert", SimpleNamespace(interpreter=module))
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", module)
     monkeypatch.setattr(runtimes, "check_packages", lambda *_: None)
     monkeypatch.setattr(Interpreter, "made", 0)
-    return load_exported("network.tflite", "litert")
+    (tmp_path / "network.tflite").touch()
+    return load_exported(tmp_path / "network.tflite", "litert")
 
 
 def test_each_shape_has_an_interpreter_of_its_own(run):
