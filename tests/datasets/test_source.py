@@ -310,3 +310,21 @@ def test_units_that_are_doubted(depth, unit):
     valid = np.arange(10)[None] < 5  # nothing else counts
     values = np.where(valid, depth, 0)
     assert (kind.doubt(values, valid) is not None) == (unit is not None)
+
+
+@pytest.mark.parametrize("shape", [(12, 16, 2), (12, 16, 3), (12, 16), (12, 15, 2)])
+def test_targets_of_several_numbers_per_pixel(shape):
+    class Pairs(TargetKind):
+        kind = "test_source_pairs"
+        channels = 2
+
+    try:
+        pairs = source(np.ones(shape), kind="test_source_pairs")
+        if shape == (12, 16, 2):
+            assert pairs[0].target.shape == shape and pairs[0].valid.all()
+        else:
+            message = r"12 x 15 but" if shape[1] == 15 else r"\(H, W, 2\)\. Received"
+            with pytest.raises(DataError, match=message):
+                pairs[0]
+    finally:
+        del KINDS["test_source_pairs"]

@@ -111,6 +111,14 @@ class Nameless:
     as_data_source = Builder.as_data_source
 
 
+def test_pictures_of_one_column():
+    class Narrow:
+        def as_data_source(self, split):
+            return [{"image": photo(4, 1), "depth": np.ones((4, 1), "float32")}]
+
+    assert datasets.tfds(Narrow(), "train")[0].target.shape == (4, 1)
+
+
 @pytest.mark.parametrize(("count", "last"), [(1, "0"), (10, "9"), (11, "10"), (100, "99")])
 def test_ids_are_of_equal_length(count, last):
     class Some:

@@ -161,6 +161,7 @@ def test_a_backend_that_does_not_train_is_named(model, monkeypatch):
         fit_metric(model, [])
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize(("size", "sizes"), [(8, [4]), (3, [3, 1]), (2, [2, 2])])
 def test_samples_are_predicted_in_batches(size, sizes, model, outputs, monkeypatch):
     seen = []
@@ -177,6 +178,7 @@ def test_samples_are_predicted_in_batches(size, sizes, model, outputs, monkeypat
     assert seen == [(n, size) for n in sizes]
 
 
+@pytest.mark.compiles_long
 @pytest.mark.parametrize(
     ("shift", "expected"), [(0.0, 0.25), (-1.0, 0.25), (0.2, 0.2), (0.25, 0.25), (0.5, 0.25)]
 )

@@ -267,11 +267,13 @@ def test_numbers_of_all_processes(monkeypatch):
     assert processes.numbers_of_all(2**24 + 1) == {2**24 + 1, 2**24 + 2}  # no float32
 
 
+@only_torch
 @pytest.mark.parametrize("is_initialized", [True, False])
 def test_the_group_of_torch(is_initialized, monkeypatch):
-    torch = pytest.importorskip("torch")
+    import torch
+
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: is_initialized)
-    joined = BACKEND == "torch" and is_initialized and torch.distributed.is_available()
+    joined = is_initialized and torch.distributed.is_available()
     assert distribution._torch_group() is (torch.distributed if joined else None)
 
 

@@ -69,6 +69,7 @@ def test_outputs_are_scaled_and_lifted(model):
     assert after.min() == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.compiles_long
 def test_outputs_above_zero_are_not_lifted(model):
     with linear_head(model):
         model.head.conv3.bias.assign([1e3])

@@ -10,7 +10,7 @@ import pytest
 from keras_dpt import presets
 from keras_dpt.errors import WeightsError
 from keras_dpt.weights import originals
-from keras_dpt.weights.originals import is_here, located, located_source
+from keras_dpt.weights.originals import cache_directory, is_here, located, located_source
 
 CONTENT = b"weights of a network" * 100
 PRESET = {"task": "depth", "parameters": 1000}
@@ -135,6 +135,26 @@ def test_a_path_and_its_name(monkeypatch, tmp_path):
         assert found == (Path.home() / "mine.pt", "mine.pt", None)
     with pytest.raises(WeightsError, match="has no home"), located("~no_such_user_here/mine.pt"):
         pass
+
+
+def test_where_the_cache_is(monkeypatch, cache):
+    assert cache_directory() == cache
+    for value in ("", None):
+        if value is None:
+            monkeypatch.delenv("KERAS_DPT_CACHE")
+        else:
+            monkeypatch.setenv("KERAS_DPT_CACHE", value)
+        assert cache_directory() == Path.home() / ".cache" / "keras_dpt"
+
+
+@pytest.mark.parametrize("progress", [True, False])
+@pytest.mark.parametrize("kind", ["release", "pair"])
+def test_progress_is_shown(kind, progress, request, capfd):
+    with located_source(PRESET, request.getfixturevalue(kind), progress) as path:
+        names = [path.name] if path.is_file() else [file.name for file in path.iterdir()]
+    shown = capfd.readouterr().err
+    assert shown if progress else shown == ""
+    assert all(name in shown for name in names) == progress
 
 
 # ---- what is rejected -------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from keras_dpt.errors import WeightsError
 from keras_dpt.weights.download import sha256_of
-from keras_dpt.weights.readers import Checkpoint, Spec
+from keras_dpt.weights.readers import Checkpoint, Spec, shards_of, weight_files
 
 torch = pytest.importorskip("torch")
 
@@ -240,6 +240,19 @@ def test_shards(tmp_path):
     (tmp_path / "b.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"names b\.safetensors, which is missing"):
         Checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"weight_map": {"full": "../a.safetensors"}}'])
+def test_an_index_that_is_none(text, tmp_path):
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(text)
+    with pytest.raises(WeightsError, match="index.json.*weight_map"):
+        shards_of(index)
+
+
+def test_the_weights_of_a_keras_preset(tmp_path):
+    (tmp_path / "model.weights.h5").touch()
+    assert weight_files(tmp_path) == [tmp_path / "model.weights.h5"]
 
 
 def test_missing(tmp_path):
