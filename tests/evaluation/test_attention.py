@@ -190,6 +190,15 @@ def test_weights_that_are_zero_are_drawn_dark():
     assert np.abs(inside - expected).max() < 1.01
 
 
+def test_a_large_photo_is_made_small_without_patterns():
+    stripes = np.zeros((60, 120, 3), "uint8")
+    stripes[:, ::3] = 240
+    nothing = np.zeros((1, 1, 2, 4), "float32")
+    sheet = draw_attention(stripes, [AttentionMap(0, (None,), nothing, nothing[..., 0, 0])], 20)
+    inside = np.asarray(sheet).astype(float)[6 + 22 + 1 : 6 + 22 + 9, 8:24, 0]
+    assert np.ptp(inside) <= 12 and inside.mean() == pytest.approx(0.85 * 0.7 * 80, abs=3)
+
+
 def test_drawing(maps):
     photo = tiny.photos(1, 32, 64)[0]
     sheet = draw_attention(photo, maps, width=64)

@@ -772,3 +772,11 @@ def test_a_prediction_of_another_size():
         measured_by("metric_depth", [[1.0, 2.0]], "metric_depth", [[1.0, 2.0, 3.0]])
     with pytest.raises(EvaluationError, match="metric_depth needs metres; .* relative_inverse"):
         measured_by("metric_depth", [[1.0]], "relative_inverse_depth", [[1.0]])
+
+
+def test_the_images_of_a_protocol_have_its_name():
+    source = depth_source(2)
+    sizes = (24, 25), (31, 32)
+    protocol = dataclasses.replace(PROTOCOLS["aligned_depth"], sizes=sizes, counts=(2,))
+    result = evaluation.evaluate(Oracle(source, noisy_inverse), source, protocol)
+    assert result.deviations == () and result.name == "aligned_depth"
