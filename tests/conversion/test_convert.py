@@ -273,6 +273,32 @@ def test_an_empty_output_directory_is_used(authors_file, tmp_path, fake_network)
     assert (convert(authors_file, tmp_path / "out") / CARD).is_file()
 
 
+def test_the_card_says_what_was_converted(authors_file, tmp_path, fake_network):
+    folder = convert(authors_file, tmp_path / "out")
+    card = json.loads((folder / CARD).read_text("utf-8"))
+    assert card == {
+        "preset": None,
+        "task": "depth",
+        "output": {"kind": "relative_inverse_depth", "unit": None},
+        "parameters": sum(x.size for x in converted(folder).values()),
+        "weights": "complete",
+        "source": {
+            "address": "authors.safetensors",
+            "format": "isl_org",
+            "sha256": sha256_of(authors_file),
+        },
+        "converted_by": f"keras_dpt {keras_dpt.__version__}",
+        # Nobody knows, without a preset.
+        **dict.fromkeys(("weights_license", "license_evidence", "training_data", "notes")),
+    }
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_is_shown_if_wanted(authors_file, tmp_path, fake_network, capfd, progress):
+    convert(authors_file, tmp_path / "out", progress=progress)
+    assert ("Converting" in capfd.readouterr().err) == progress
+
+
 class Interruption(BaseException):
     """As Ctrl-C."""
 

@@ -351,6 +351,14 @@ def test_configs_of_keras_hub():
     assert told["encoder_config"]["apply_final_norm"] is False
 
 
+def test_settings_of_keras_hub_that_our_layers_have():
+    layout = keras_hub_format.FORMAT
+    config = keras_hub_config(use_swiglu_ffn=False, num_register_tokens=0)
+    config["config"] |= {"reassemble_factors": [4, 2, 1, 0.5], "head_in_index": -1}
+    told = layout.read(our_shapes(), layout.encoders, config)
+    assert told == layout.read(our_shapes(), layout.encoders, keras_hub_config())
+
+
 @pytest.mark.parametrize(
     ("setting", "backbone"),
     [

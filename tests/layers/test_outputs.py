@@ -120,3 +120,13 @@ def test_relative_depth_is_float32_and_as_it_was(tmp_path):
 def test_numbers_that_make_no_sense(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_relative_depth_is_float32_whatever_keras_computes_in():
+    layer, usual = RelativeInverseDepth(), keras.config.floatx()
+    keras.config.set_floatx("float16")
+    try:
+        result = layer(maps(3, 5, 1).astype("float16"))
+    finally:
+        keras.config.set_floatx(usual)
+    assert keras.backend.standardize_dtype(result.dtype) == "float32"
