@@ -2,12 +2,15 @@
 
 from types import SimpleNamespace
 
+import keras
+import keras_hub
 import numpy as np
 import pytest
 
 from keras_dpt import DPTBackbone, DPTDepth, DPTSegmentation
 from keras_dpt.encoders import ENCODERS
 from keras_dpt.errors import LabelError
+from keras_dpt.models.depth import _with_max_depth
 from keras_dpt.models.from_preset import TaskFromPreset, _divided
 from keras_dpt.models.rebuilding import _made, _take_weights
 from keras_dpt.models.sizes import check_size_of_network, set_sizes
@@ -41,6 +44,25 @@ def test_names_and_colours_are_of_the_presets_own_classes():
     same = {"num_classes": task["num_classes"]}
     assert DPTSegmentation.arguments_from(preset, same) == task | names
     assert DPTSegmentation.arguments_from(preset, {"num_classes": 3}) == task
+
+
+def test_a_config_holds_all_arguments_of_the_task(monkeypatch):
+    settings = dict.fromkeys(("class_names", "palette"), "any") | {"num_classes": 3, "dropout": 0.1}
+    settings |= {"auxiliary": True, "auxiliary_weight": 0.4, "ignore_index": 255}
+    monkeypatch.setattr(keras_hub.models.Task, "get_config", lambda self: {"name": "x"})
+    model = object.__new__(DPTSegmentation)
+    vars(model).update(settings)
+    assert model.get_config() == settings | {"name": "x"}
+
+
+def test_metres_up_to_a_largest_depth_are_float32_under_any_policy():
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        layer = _with_max_depth(None, 20, "")
+    finally:
+        keras.config.set_dtype_policy(usual)
+    assert (layer.max_depth, layer.compute_dtype) == (20, "float32")
 
 
 @pytest.fixture
