@@ -64,7 +64,8 @@ def test_points_commands_run(workplace):
     for name in ("room.glb", "known.ply", "photo.ply"):
         scene = trimesh.load(name)
         cloud = scene if name.endswith("ply") else next(iter(scene.geometry.values()))
-        assert len(cloud.vertices) == 480 * 640
+        count = len(cloud.vertices)  # the second leaves out what is too far away
+        assert count == 480 * 640 or (name == "known.ply" and 0 < count < 480 * 640)
 
 
 @pytest.mark.slow
