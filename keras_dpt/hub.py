@@ -9,9 +9,12 @@ the stand-ins: `import tensorflow` is what it always was.
 
 import importlib
 import importlib.util
+import os
 import sys
+import tempfile
 import types
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -112,10 +115,25 @@ def _ask_tensorflow_less():
         preset_utils.tf_registered_schemes = lambda: _Schemes(registered)
 
 
+@contextmanager
+def _somewhere_to_live():
+    """Within it there is a home folder: kagglehub asks for one on import, and has to get it."""
+    try:
+        Path.home()
+    except RuntimeError:  # neither HOME nor an entry of the user's, as in some containers
+        os.environ["HOME"] = tempfile.gettempdir()
+        try:
+            yield
+        finally:
+            del os.environ["HOME"]
+    else:
+        yield
+
+
 if "keras_hub" in sys.modules:
     import keras_hub
 else:
-    with _postponed():
+    with _postponed(), _somewhere_to_live():
         import keras_hub
 
         # Keras asks for TensorFlow when it first serializes what isn't a plain value.

@@ -1,5 +1,7 @@
 """Labels of a photo from several looks at it: in other sizes, mirrored, window by window."""
 
+from numbers import Real
+
 import numpy as np
 
 from keras_dpt.models.labelling import label_pixels, linear_weights, resized_tiles
@@ -38,7 +40,8 @@ class SeveralLooks:
             keras_dpt.ImageError: an image cannot be read. Nothing is predicted then.
         """
         scales = (scales,) if isinstance(scales, int | float) else tuple(scales)
-        if not scales or not all(0 < scale <= LARGEST_SCALE for scale in scales):
+        numbers = all(isinstance(scale, Real) for scale in scales)
+        if not scales or not numbers or not all(0 < scale <= LARGEST_SCALE for scale in scales):
             raise ValueError(
                 f"`scales` must be numbers above 0, at most {LARGEST_SCALE}. Received: {scales}."
             )
