@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-import tiny
 
 from keras_dpt import hub
 
@@ -21,8 +20,3 @@ def test_imports_find_a_home_and_nothing_else_does(monkeypatch):
         assert Path.home().is_dir()
     with pytest.raises(RuntimeError):
         Path.home()
-
-
-def test_scales_are_numbers():
-    with pytest.raises(ValueError, match="must be numbers above 0"):
-        tiny.segmentation().predict_images([], scales=("x",))
