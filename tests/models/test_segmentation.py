@@ -525,6 +525,7 @@ def test_all_of_it_together(model):
     [
         ({"scales": ()}, "numbers above 0"),
         ({"scales": (1, 0)}, "numbers above 0"),
+        ({"scales": ("x",)}, "numbers above 0"),
         ({"sliding_window": 31}, "at least 32"),
         ({"batch_size": 0, "flip": True}, "`batch_size` must be at least 1"),
     ],
