@@ -27,6 +27,12 @@ _sweeping = threading.Lock()
 _held: dict[tuple[int, int], int] = {}  # folders that this process has to itself: descriptors
 
 
+def ending(path) -> str:
+    """How a message names the suffix of a file that has another one than it should."""
+    suffix = Path(path).suffix.lower()
+    return repr(suffix) if suffix else "a name without ending"
+
+
 @contextmanager
 def written(target, error_class: type[Exception]) -> Iterator[BinaryIO]:
     """As `written_whole`, for a path or a file object, which gets all bytes at once at the end.

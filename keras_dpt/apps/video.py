@@ -18,7 +18,7 @@ import numpy as np
 from keras_dpt import files
 from keras_dpt.errors import VideoError
 from keras_dpt.extras import install_command
-from keras_dpt.files import written_whole
+from keras_dpt.files import ending, written_whole
 from keras_dpt.images.reading import missing_hint
 from keras_dpt.maps.alignment import align_scale_shift
 from keras_dpt.maps.depth_map import DepthMap
@@ -196,8 +196,7 @@ def video_writer(path: str | os.PathLike, rate: float):
     av = import_av()
     path = Path(path)
     if path.suffix.lower() != ".mp4":
-        received = repr(path.suffix) if path.suffix else "a name without ending"
-        raise VideoError(f"{path}: videos are written as .mp4. Received: {received}.")
+        raise VideoError(f"{path}: videos are written as .mp4. Received: {ending(path)}.")
     try:
         with written_whole(path, VideoError) as file, av.open(file, "w", format="mp4") as container:
             writer = _Writer(av, container, rate)

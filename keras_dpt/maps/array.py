@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_dpt.files import ending
+
 
 class ArrayResult:
     """Mixin of a result whose values are one array: `np.asarray`, `np.save`, `plt.imshow` take it.
@@ -74,6 +76,6 @@ def suffix_of(file, format, suffixes, error_class, hint=""):
     if suffix not in suffixes and given is None:
         raise error_class(
             f"{file}: the file's name must end in {', '.join(suffixes)}. Received: "
-            f"{repr(suffix) if suffix else 'a name without ending'}. {hint}".rstrip()
+            f"{ending(file)}. {hint}".rstrip()
         )
     return given or suffix

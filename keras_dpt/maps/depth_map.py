@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from keras_dpt.errors import DepthError
-from keras_dpt.files import written
+from keras_dpt.files import ending, written
 from keras_dpt.images.disguises import disguise
 from keras_dpt.images.masked import false_if_masked, nan_if_masked, refuse_masked
 from keras_dpt.images.reading import PNG_COMPRESSION, load, without_pillow_warnings
@@ -319,7 +319,7 @@ def _known_suffix(path: Path) -> str:
     if suffix not in DEPTH_SUFFIXES:
         raise DepthError(
             f"{path}: depth files end in {', '.join(DEPTH_SUFFIXES)}. Received: "
-            f"{repr(suffix) if suffix else 'a name without ending'}. "
+            f"{ending(path)}. "
             "For a coloured image: depth.colorize().save(path)."
         )
     return suffix

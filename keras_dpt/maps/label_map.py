@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from keras_dpt.errors import LabelError
-from keras_dpt.files import written
+from keras_dpt.files import ending, written
 from keras_dpt.images.disguises import disguise
 from keras_dpt.images.masked import refuse_masked
 from keras_dpt.images.reading import load, read_image, without_pillow_warnings
@@ -334,7 +334,7 @@ def _known_suffix(path: Path) -> str:
     if suffix not in LABEL_SUFFIXES:
         raise LabelError(
             f"{path}: label files end in {', '.join(LABEL_SUFFIXES)}. Received: "
-            f"{repr(suffix) if suffix else 'a name without ending'}. "
+            f"{ending(path)}. "
             "For a coloured image: labels.colorize().save(path)."
         )
     return suffix

@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from keras_dpt.ops import processor
-from keras_dpt.ops.attention import for_other_programs
 from keras_dpt.ops.processor import computes_on_processor
 from keras_dpt.ops.product import matmul
 
@@ -55,7 +54,7 @@ def same_convolution(x, kernel):
     in_jax = keras.config.backend() == "jax" and computes_on_processor()
     half = keras.backend.standardize_dtype(x.dtype) == "bfloat16"
     large = min(kernel.shape[2:]) >= _CHANNELS and max(kernel.shape[:2]) > 1
-    if in_jax and half and large and processor.multiplies_bfloat16() and not for_other_programs():
+    if in_jax and half and large and processor.multiplies_bfloat16():
         return convolve_in_bands(x, kernel)
     return ops.conv(x, kernel, strides=1, padding="same", data_format="channels_last")
 
