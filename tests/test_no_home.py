@@ -1,6 +1,8 @@
 """Users without HOME and without an entry of their own, as in some containers."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,15 @@ def test_imports_find_a_home_and_nothing_else_does(monkeypatch):
         assert Path.home().is_dir()
     with pytest.raises(RuntimeError):
         Path.home()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="users are entries of a list on POSIX alone")
+def test_keras_hub_is_imported_without_a_home():
+    program = (
+        "import pwd\n"
+        "def nobody(*_): raise KeyError('no entry')\n"
+        "pwd.getpwuid = nobody\n"
+        "from keras_dpt.hub import keras_hub\n"
+    )
+    variables = {name: value for name, value in os.environ.items() if name != "HOME"}
+    subprocess.run([sys.executable, "-c", program], env=variables, check=True)

@@ -166,6 +166,8 @@ def test_a_name_that_is_nearly_right():
         ValueError, match="no preset 'dpt_larg'. Did you mean 'dpt_large'.*dpt_base"
     ):
         read_preset("dpt_larg")
+    with pytest.raises(ValueError, match="Did you mean 'dpt_large'"):
+        read_preset("DPT_LARGE")
     for function in (read_preset, preset_path):
         with pytest.raises(ValueError, match="no preset '../dpt_large'. "):
             function("../dpt_large")

@@ -75,7 +75,9 @@ class Checkpoint:
 
 def _hub_hint(path):
     """What was meant by a path with one slash that is not there."""
-    if path.is_absolute() or len(path.parts) != 2 or path.suffix or path.parts[0] in (".", ".."):
+    if path.is_absolute() or len(path.parts) != 2 or path.suffix:
+        return ""
+    if path.parts[0] == ".." or path.parts[0].endswith(":"):  # of an address two slashes became one
         return ""
     return f" For a Hugging Face repository, pass 'hf://{path.as_posix()}'."
 

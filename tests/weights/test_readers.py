@@ -265,6 +265,7 @@ def test_missing(tmp_path):
 def test_the_name_of_a_repository_without_its_scheme():
     with pytest.raises(WeightsError, match=r"pass 'hf://Intel/dpt-large'"):
         Checkpoint("Intel/dpt-large")
-    with pytest.raises(WeightsError) as error:
-        Checkpoint("weights/nowhere.pt")
-    assert "hf://" not in str(error.value)
+    for other in ("weights/nowhere.pt", "../nowhere", "gs://bucket", "nowhere"):
+        with pytest.raises(WeightsError) as error:
+            Checkpoint(other)
+        assert "hf://" not in str(error.value)
